@@ -1,0 +1,67 @@
+"""Back-pressure: pg_dump is stopped while the scratch disk is fuller than it should be."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+# Between two looks pg_dump writes on: what it can write meanwhile must fit above the mark.
+_STOP_AT, _GO_ON_AT = 0.6, 0.4
+
+# A server with tcp_user_timeout drops a client that reads nothing for that long; it may be set
+# to 15 s and less. So a stopped dump draws a breath now and then, long enough to empty the
+# socket's buffer.
+_LONGEST_STOP_SECONDS = 4.0
+_BREATH_SECONDS = 0.03
+
+
+class Pausable(Protocol):
+    """A running pg_dump, as a whole process group."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class Pressure:
+    """Keeps the bytes of disk in use below `limit_bytes`."""
+
+    def __init__(self, process: Pausable, limit_bytes: int) -> None:
+        self._process = process
+        self._limit = limit_bytes
+        self._stopped_since: float | None = None
+        self.highest_bytes = 0
+        self.stopped_seconds = 0.0
+
+    @property
+    def is_stopped(self) -> bool:
+        return self._stopped_since is not None
+
+    def weigh(self, allocated: int, needed: int, *, draining: bool) -> None:
+        """Stop or wake pg_dump for `allocated` bytes on the disk.
+
+        `needed` is what the parts being filled take once they are whole: it may pass a small
+        limit when a member has grown to hundreds of GB. `draining` tells whether anything is on
+        its way to the store; if not, waiting would free nothing.
+        """
+        limit = max(self._limit, needed)
+        self.highest_bytes = max(self.highest_bytes, allocated)
+        if self._stopped_since is None:
+            if draining and allocated > limit * _STOP_AT:
+                self._stop()
+        elif not draining or allocated < limit * _GO_ON_AT:
+            self.release()
+        elif allocated < limit and time.monotonic() - self._stopped_since > _LONGEST_STOP_SECONDS:
+            self.release()
+            time.sleep(_BREATH_SECONDS)
+            self._stop()
+
+    def release(self) -> None:
+        """Let pg_dump go on, if it was stopped."""
+        if self._stopped_since is not None:
+            self.stopped_seconds += time.monotonic() - self._stopped_since
+            self._stopped_since = None
+            self._process.resume()
+
+    def _stop(self) -> None:
+        self._process.pause()
+        self._stopped_since = time.monotonic()

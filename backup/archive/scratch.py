@@ -1,0 +1,91 @@
+"""The scratch folder: what it takes of the disk, and how a file gives up what was uploaded."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup.errors import StorageError
+
+# linux/falloc.h; see fallocate(2).
+_KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+# st_blocks counts these whatever the file system's own block is; see stat(2).
+_STAT_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ScratchFile:
+    """A file as one look at the folder saw it: bytes written, and bytes of disk it takes."""
+
+    name: str
+    size: int
+    allocated: int
+
+
+def look(folder: Path) -> list[ScratchFile]:
+    """Every file of the folder; one that goes away meanwhile is left out."""
+    seen: list[ScratchFile] = []
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:  # pg_dump makes its folder itself
+        return seen
+    with entries:
+        for entry in entries:
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            seen.append(ScratchFile(entry.name, status.st_size, status.st_blocks * _STAT_BLOCK))
+    return seen
+
+
+def punch(descriptor: int, offset: int, size: int) -> None:
+    """Give a range of an open file back to the disk; the file keeps its length.
+
+    Raises OSError; the range's edges are kept where they are not whole blocks.
+    """
+    if _libc.fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, offset, size):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A private folder that can punch holes, gone afterwards with all that is in it."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="pg-backup-") as name:
+            folder = Path(name)
+            _prove_punching(folder)
+            yield folder
+    except PermissionError as error:
+        raise StorageError(
+            f"no scratch folder can be made in {tempfile.gettempdir()}",
+            detail=str(error),
+            hint="set TMPDIR to a folder that this user may write",
+        ) from error
+
+
+def _prove_punching(folder: Path) -> None:
+    """Without holes the whole archive would pile up on the disk: better to refuse at once."""
+    probe = folder / "probe"
+    descriptor = os.open(probe, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, bytes(64 << 10))
+        punch(descriptor, 0, 64 << 10)
+    except OSError as error:
+        raise StorageError(
+            f"the disk under {folder.parent} cannot be used as scratch space",
+            detail=f"a hole cannot be punched into a file there: {error.strerror}",
+            hint="set TMPDIR to a folder on ext4, xfs, btrfs, overlayfs or tmpfs",
+        ) from error
+    finally:
+        os.close(descriptor)
+        probe.unlink()

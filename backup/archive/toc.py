@@ -1,0 +1,145 @@
+"""The table of contents of pg_dump's directory format, read from `toc.dat`.
+
+`pg_restore -l` would print it too, but turns a newline in a name into a space; which file
+belongs to which table must not depend on that. The format is that of PostgreSQL's
+src/bin/pg_dump/pg_backup_archiver.c (WriteHead, WriteToc) and pg_backup_directory.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup.errors import DumpError
+
+_MAGIC = b"PGDMP"
+# A directory says of itself that it is a tar, whose toc.dat is the same.
+_DIRECTORY_FORMAT = 3
+# Archive versions: 1.14 is PostgreSQL 12 to 15, 1.15 is 16, 1.16 is 17 and 18.
+_OLDEST, _NEWEST = (1, 14), (1, 16)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object of the dump. `file` is the name of its data file, or None.
+
+    `kind` is pg_dump's word: TABLE, TABLE DATA, SEQUENCE SET, INDEX, BLOBS …
+    """
+
+    dump_id: int
+    kind: str
+    schema: str | None
+    name: str
+    owner: str
+    file: str | None
+    dependencies: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableOfContents:
+    archive_version: tuple[int, int]
+    database: str
+    server_version: str
+    client_version: str
+    entries: tuple[Entry, ...]
+
+    def data_files(self) -> dict[str, Entry]:
+        """The files that pg_dump promises in the directory, each with its entry."""
+        return {entry.file: entry for entry in self.entries if entry.file}
+
+
+def read(path: Path) -> TableOfContents:
+    """Read a `toc.dat`. Raises DumpError when it is damaged or of an unknown version."""
+    return parse(path.read_bytes())
+
+
+def parse(content: bytes) -> TableOfContents:
+    """The same, from bytes already read."""
+    try:
+        return _parse(content)
+    except (IndexError, UnicodeDecodeError, ValueError) as error:
+        raise DumpError(
+            "pg_dump's table of contents cannot be read",
+            detail=f"toc.dat is damaged or cut off: {error}",
+            hint="run the backup again; if it happens twice, report it with the server's version",
+        ) from error
+
+
+def _parse(content: bytes) -> TableOfContents:
+    reader = _Reader(content)
+    if reader.take(5) != _MAGIC:
+        raise ValueError("it does not begin with PGDMP")
+    version = (reader.byte(), reader.byte())
+    reader.byte()  # revision
+    if not _OLDEST <= version <= _NEWEST:
+        raise ValueError(f"archive version {version[0]}.{version[1]} is not known")
+    reader.integer_bytes = reader.byte()
+    reader.byte()  # size of an offset; a directory has none
+    if reader.byte() != _DIRECTORY_FORMAT:
+        raise ValueError("it is of another format than a directory")
+    if version >= (1, 15):
+        reader.byte()  # compression algorithm
+    else:
+        reader.integer()  # compression level
+    for _ in range(7):
+        reader.integer()  # local time of the dump, a struct tm; the manifest has a better one
+    database, server, client = reader.text(), reader.text(), reader.text()
+    entries = tuple(_entry(reader, version) for _ in range(reader.integer()))
+    return TableOfContents(version, database or "", server or "", client or "", entries)
+
+
+def _entry(reader: _Reader, version: tuple[int, int]) -> Entry:
+    dump_id = reader.integer()
+    reader.integer()  # whether a data dumper was set
+    reader.skip_text(2)  # catalogue's oid, object's oid
+    name = reader.text() or ""
+    kind = reader.text() or ""
+    reader.integer()  # section
+    reader.skip_text(3)  # definition, DROP statement, COPY statement
+    schema = reader.text()
+    reader.skip_text(2)  # tablespace, table access method
+    if version >= (1, 16):
+        reader.integer()  # relkind
+    owner = reader.text() or ""
+    reader.skip_text(1)  # WITH OIDS, always false since PostgreSQL 12
+    dependencies = []
+    while (dependency := reader.text()) is not None:
+        dependencies.append(int(dependency))
+    file = reader.text()
+    return Entry(dump_id, kind, schema or None, name, owner, file or None, tuple(dependencies))
+
+
+class _Reader:
+    """Integers are a sign byte and little-endian bytes; texts a length (-1: NULL) and bytes."""
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+        self.position = 0
+        self.integer_bytes = 4
+
+    def take(self, count: int) -> bytes:
+        end = self.position + count
+        if end > len(self.content):
+            raise ValueError(f"it ends at byte {len(self.content)}")
+        taken = self.content[self.position : end]
+        self.position = end
+        return taken
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def integer(self) -> int:
+        negative = self.byte()
+        value = int.from_bytes(self.take(self.integer_bytes), "little")
+        return -value if negative else value
+
+    def text(self) -> str | None:
+        length = self.integer()
+        # Databases in SQL_ASCII may hold names that are not UTF-8.
+        return None if length < 0 else self.take(length).decode("utf-8", "surrogateescape")
+
+    def skip_text(self, count: int) -> None:
+        for _ in range(count):
+            length = self.integer()
+            if length > 0:
+                self.take(length)

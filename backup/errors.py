@@ -1,0 +1,81 @@
+"""Every way to fail, with the exit code that a workflow can branch on.
+
+An error is three lines for a tired person: what failed (message), the likely cause (detail)
+and what to do about it (hint). The traceback belongs in the debug log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class BackupError(Exception):
+    """A failure with its cause and its remedy; the base of all errors that end a run."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, detail: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.detail = detail
+        self.hint = hint
+
+    def lines(self) -> list[str]:
+        """The error as a person reads it: message, cause, remedy; empty ones left out."""
+        return [line for line in (self.message, self.detail, self.hint) if line]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One input that cannot be used, and what to write instead."""
+
+    option: str
+    problem: str
+    remedy: str
+
+
+class InputError(BackupError):
+    """Bad input; raised before anything is touched, with all faults at once."""
+
+    exit_code = 2
+
+    @classmethod
+    def from_faults(cls, faults: list[Fault]) -> InputError:
+        count = "1 input" if len(faults) == 1 else f"{len(faults)} inputs"
+        return cls(
+            f"{count} cannot be used",
+            detail="\n".join(f"{fault.option}: {fault.problem}" for fault in faults),
+            hint="\n".join(f"{fault.option}: {fault.remedy}" for fault in faults),
+        )
+
+
+class AccessError(BackupError):
+    """AWS, GitHub's id token or the database's login said no."""
+
+    exit_code = 3
+
+
+class DumpError(BackupError):
+    """pg_dump, or the database under it, failed."""
+
+    exit_code = 4
+
+
+class StorageError(BackupError):
+    """S3, or the scratch disk on the way to it, failed."""
+
+    exit_code = 5
+
+
+class VerificationError(BackupError):
+    """What was written is not what was read, or an objective was missed."""
+
+    exit_code = 6
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived. Not an Exception: no handler may take it for a failure to mend."""
+
+    def __init__(self, signal_number: int) -> None:
+        super().__init__(f"interrupted by signal {signal_number}")
+        self.exit_code = 128 + signal_number

@@ -1,0 +1,132 @@
+"""What flows between the layers: frozen values, no behaviour beyond their own arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ServerVersion:
+    """A PostgreSQL version: `number` as in server_version_num (170004), `text` as in 17.4."""
+
+    number: int
+    text: str
+
+    @property
+    def major(self) -> int:
+        return self.number // 10000
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One folder of PostgreSQL client programs and the version its pg_dump reports."""
+
+    major: int
+    version: str
+    folder: str
+
+    def program(self, name: str) -> str:
+        return f"{self.folder}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """An exported snapshot of the source: everything in a backup is as of this moment."""
+
+    id: str
+    time: datetime
+    lsn: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A relation of the source. `kind` is pg_class.relkind; `rows` is None where not counted."""
+
+    schema: str
+    name: str
+    kind: str
+    size_bytes: int
+    rows: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    name: str
+    version: str
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What the source held in the snapshot; `relations` only those that the dump must hold."""
+
+    relations: tuple[Relation, ...]
+    extensions: tuple[Extension, ...]
+    roles: tuple[str, ...]
+    large_objects: int
+    database_bytes: int
+    encoding: str
+    collation: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of the archive: where its stored bytes lie, and their SHA-256 in hex.
+
+    `offset` is the position in the object, so that one ranged GET fetches the member.
+    `schema` and `table` are set for a table's data, and None for everything else.
+    """
+
+    name: str
+    object_key: str
+    offset: int
+    size: int
+    sha256: str
+    schema: str | None = None
+    table: str | None = None
+
+    def of_table(self, schema: str, table: str) -> Member:
+        return replace(self, schema=schema, table=table)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object of the backup in S3; `crc64nvme` of all its bytes in base64, as S3 gives it."""
+
+    key: str
+    size: int
+    crc64nvme: str
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A part of the run; seconds since the run began, and how long it took."""
+
+    name: str
+    started: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class BackupEntry:
+    """A backup as the catalogue lists it, without reading its manifest whole."""
+
+    id: str
+    database: str
+    manifest_key: str
+    time: datetime
+    stored_bytes: int
+    objects: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowRun:
+    """The workflow run that made a backup."""
+
+    repository: str
+    workflow: str
+    run_id: str
+    run_attempt: str
+    commit: str
+    url: str
