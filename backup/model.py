@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -69,11 +70,21 @@ class Inventory:
     encoding: str
     collation: str
 
+    def with_rows(self, counted: Iterable[Relation]) -> Inventory:
+        """The same with the rows that were counted."""
+        rows = {(relation.schema, relation.name): relation.rows for relation in counted}
+        relations = (
+            replace(relation, rows=rows.get((relation.schema, relation.name)))
+            for relation in self.relations
+        )
+        return replace(self, relations=tuple(relations))
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """One file of the archive: where its stored bytes lie, and their SHA-256 in hex.
 
+    `object_key` is relative to the backup's root.
     `offset` is the position in the object, so that one ranged GET fetches the member.
     `schema` and `table` are set for a table's data, and None for everything else.
     """
@@ -86,13 +97,22 @@ class Member:
     schema: str | None = None
     table: str | None = None
 
+    @property
+    def data_file(self) -> str:
+        """The name that the table of contents knows: without the ending of the compression."""
+        stem, _, suffix = self.name.rpartition(".")
+        return stem if suffix in ("gz", "lz4", "zst") else self.name
+
     def of_table(self, schema: str, table: str) -> Member:
         return replace(self, schema=schema, table=table)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object of the backup in S3; `crc64nvme` of all its bytes in base64, as S3 gives it."""
+    """One object of the backup in S3; `crc64nvme` of all its bytes in base64, as S3 gives it.
+
+    `key` is relative to the backup's root.
+    """
 
     key: str
     size: int

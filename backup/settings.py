@@ -270,8 +270,11 @@ def _source(reader: _Reader, environment: Mapping[str, str]) -> SourceSettings:
     )
     given = (source.password, source.password_secret_id, source.iam_auth or None)
     if sum(way is not None for way in given) > 1:
-        reader.fault("password", "more than one way to log in is given",
-                     "keep one of password (or PGPASSWORD), password-secret-id, iam-auth")  # fmt: skip
+        reader.fault(
+            "password",
+            "more than one way to log in is given",
+            "keep one of password (or PGPASSWORD), password-secret-id, iam-auth",
+        )
     return source
 
 

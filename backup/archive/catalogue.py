@@ -34,14 +34,10 @@ class Listed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The keys of one backup."""
+    """The id of a backup and the key prefix of everything in it, with its slash."""
 
     id: str
     root: str
-
-    @property
-    def archive(self) -> str:
-        return f"{self.root}archive/"
 
     @property
     def manifest(self) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import PurePath
 
 from backup.archive.toc import TableOfContents
 from backup.errors import VerificationError
@@ -52,7 +51,7 @@ def check_members(
     contents: TableOfContents, members: Sequence[Member], inventory: Inventory
 ) -> None:
     """Every file that the table of contents promises, and every large object, is a member."""
-    present = {_without_compression(member.name) for member in members}
+    present = {member.data_file for member in members}
     if missing := {name for name in contents.data_files() if name not in present}:
         raise VerificationError(
             f"{len(missing)} files of the dump are missing",
@@ -77,14 +76,9 @@ def with_tables(contents: TableOfContents, members: Iterable[Member]) -> list[Me
     }
     named = []
     for member in members:
-        entry = tables.get(_without_compression(member.name))
+        entry = tables.get(member.data_file)
         named.append(member.of_table(entry.schema or "", entry.name) if entry else member)
     return named
-
-
-def _without_compression(name: str) -> str:
-    path = PurePath(name)
-    return path.stem if path.suffix in (".gz", ".lz4", ".zst") else name
 
 
 def _difference(message: str, differing: set[tuple[str, str, str]]) -> VerificationError:

@@ -30,6 +30,7 @@ _LOOK_EVERY_SECONDS = 0.03
 _LONGEST_LOOK_SHARE = 0.1
 
 _TOC = "toc.dat"
+_ARCHIVE = "archive/"
 
 
 class DumpProcess(Pausable, Protocol):
@@ -76,7 +77,6 @@ class Follower:
         uploads: Uploads,
         process: DumpProcess,
         *,
-        key_prefix: str,
         scratch_limit: int,
         modified: float,
         on_contents: Callable[[TableOfContents], None],
@@ -85,7 +85,6 @@ class Follower:
         self._packs = packs
         self._uploads = uploads
         self._process = process
-        self._prefix = key_prefix
         self._modified = modified
         self._on_contents = on_contents
         self._pressure = Pressure(process, scratch_limit)
@@ -96,11 +95,32 @@ class Follower:
         self._packs_begun = 0
         self._contents: TableOfContents | None = None
 
-    def follow(self, report: Callable[[Sent], None]) -> None:
-        """Until pg_dump has exited 0 and every file of its folder is queued or stored.
+    def follow(self, report: Callable[[Sent], None]) -> Archive:
+        """Until pg_dump has exited 0 and every byte is stored.
 
         Raises DumpError, StorageError or AccessError, whichever comes first.
         """
+        self._follow_dump(report)
+        self._finish_pack()
+        while self._draining:
+            self._uploads.check()
+            self._remove_stored()
+            report(self._sent())
+            self._uploads.wait(_LOOK_EVERY_SECONDS)
+        if self._contents is None:
+            raise DumpError(
+                "pg_dump left no table of contents",
+                detail="it exited 0, and its folder holds no toc.dat",
+                hint="run the backup again; report it if it happens twice",
+            )
+        return Archive(
+            self._contents,
+            tuple(self._members),
+            self._pressure.highest_bytes,
+            self._pressure.stopped_seconds,
+        )
+
+    def _follow_dump(self, report: Callable[[Sent], None]) -> None:
         while True:
             began = time.monotonic()
             finished = self._process.finished()
@@ -123,32 +143,11 @@ class Follower:
         if self._pack is None:
             self._packs_begun += 1
             name_of_pack = f"pack-{self._packs_begun:04}.tar"
-            upload = self._uploads.open(f"{self._prefix}{name_of_pack}")
+            upload = self._uploads.open(_ARCHIVE + name_of_pack)
             self._pack = Pack(self._packs / name_of_pack, upload, self._modified)
         self._members.append(self._pack.add(name, content))
         if self._pack.is_full:
             self._finish_pack()
-
-    def finish(self, report: Callable[[Sent], None]) -> Archive:
-        """Queue the last pack and wait until every byte is stored."""
-        self._finish_pack()
-        while self._draining:
-            self._uploads.check()
-            self._remove_stored()
-            report(self._sent())
-            self._uploads.wait(_LOOK_EVERY_SECONDS)
-        if self._contents is None:
-            raise DumpError(
-                "pg_dump left no table of contents",
-                detail="it exited 0, and its folder holds no toc.dat",
-                hint="run the backup again; report it if it happens twice",
-            )
-        return Archive(
-            self._contents,
-            tuple(self._members),
-            self._pressure.highest_bytes,
-            self._pressure.stopped_seconds,
-        )
 
     def _take(self, file: ScratchFile, *, closed: bool) -> None:
         if file.name in self._draining:
@@ -168,7 +167,7 @@ class Follower:
                 path.unlink()
             return
         if growing is None:
-            upload = self._uploads.open(f"{self._prefix}{file.name}")
+            upload = self._uploads.open(_ARCHIVE + file.name)
             growing = self._growing[file.name] = GrowingFile(path, upload)
         growing.send(size, finished=closed, uploads=self._uploads)
         if closed:

@@ -21,6 +21,7 @@ from backup.model import (
     StoredObject,
     WorkflowRun,
 )
+from backup.settings import Selection
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -41,7 +42,7 @@ class Manifest:
     action_version: str
     run: WorkflowRun | None
     compression: str
-    selection: dict[str, list[str]]
+    selection: Selection
     inventory: Inventory
     phases: tuple[Phase, ...]
     objects: tuple[StoredObject, ...]
@@ -65,7 +66,7 @@ def encode(manifest: Manifest) -> bytes:
         "client": {"major": manifest.client.major, "version": manifest.client.version},
         "action": {"version": manifest.action_version, "run": _run(manifest.run)},
         "compression": manifest.compression,
-        "selection": manifest.selection,
+        "selection": asdict(manifest.selection),
         "sizes": {
             "database": manifest.inventory.database_bytes,
             "stored": manifest.stored_bytes,

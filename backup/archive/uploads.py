@@ -26,7 +26,10 @@ def encode_crc(value: int) -> str:
 
 
 class ObjectUpload:
-    """One object on its way: parts are added in order, and sent in any."""
+    """One object on its way: parts are added in order, and sent in any.
+
+    `key` is relative to the backup's root.
+    """
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -88,8 +91,9 @@ class Uploads:
     stopping pg_dump.
     """
 
-    def __init__(self, store: ObjectStore, threads: int) -> None:
+    def __init__(self, store: ObjectStore, root: str, threads: int) -> None:
         self._store = store
+        self._root = root
         self._queue: queue.SimpleQueue[_Part | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._moved = threading.Condition()
@@ -157,14 +161,18 @@ class Uploads:
     def _complete_one(self, upload: ObjectUpload) -> StoredObject:
         stored = upload.as_stored()
         self._store.complete(
-            upload.key, upload.upload_id, upload.stored_parts(), stored.size, stored.crc64nvme
+            self._root + upload.key,
+            upload.upload_id,
+            upload.stored_parts(),
+            stored.size,
+            stored.crc64nvme,
         )
         upload.completed = True
         return stored
 
     def _abort_one(self, upload: ObjectUpload) -> bool:
         try:
-            self._store.abort(upload.key, upload.upload_id)
+            self._store.abort(self._root + upload.key, upload.upload_id)
         except BackupError:
             return False
         return True
@@ -187,14 +195,18 @@ class Uploads:
         upload = part.upload
         with upload.lock:
             if not upload.upload_id:
-                upload.upload_id = self._store.begin(upload.key)
+                upload.upload_id = self._store.begin(self._root + upload.key)
         body = FilePart(part.descriptor, part.offset, part.size, self._stopped)
         stored = self._store.put_part(
-            upload.key, upload.upload_id, part.number, body, part.size, encode_crc(part.crc)
+            self._root + upload.key,
+            upload.upload_id,
+            part.number,
+            body,
+            part.size,
+            encode_crc(part.crc),
         )
         punch(part.descriptor, part.offset, part.size)
         upload.confirm(stored)
         with self._moved:
             self.bytes_stored += part.size
             self._moved.notify_all()
-

@@ -1,0 +1,50 @@
+"""Rows are counted on the connection that holds the snapshot, which has nothing else to do."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+
+from backup.model import Relation
+from backup.postgres.connection import Connection
+from backup.postgres.counts import count_rows
+
+
+class RowCounter:
+    """Counts in a thread of its own while pg_dump runs; ends with its `with` block."""
+
+    def __init__(self, connection: Connection, tables: Sequence[Relation]) -> None:
+        self._connection = connection
+        self._tables = tables
+        self._counted: list[Relation] = []
+        self._failure: Exception | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._count, name="row counts", daemon=True)
+
+    def __enter__(self) -> RowCounter:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._stop.set()
+        if self._thread.is_alive():
+            self._connection.cancel_safe(timeout=2)
+            self._thread.join(2)
+
+    def result(self) -> list[Relation]:
+        """The counted tables, once all are counted. Raises DumpError."""
+        while self._thread.is_alive():
+            self._thread.join(0.1)  # in steps, so that a signal is heard
+        if self._failure:
+            raise self._failure
+        return self._counted
+
+    def _count(self) -> None:
+        try:
+            self._counted.extend(count_rows(self._connection, self._tables, self._stop))
+        except Exception as error:
+            self._failure = error

@@ -1,0 +1,75 @@
+"""`operation: list`: the catalogue, oldest backup first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from backup.archive.catalogue import database_prefix, entries
+from backup.aws.s3 import Bucket
+from backup.aws.session import open_session
+from backup.console import Console
+from backup.github.id_token import id_token_loader
+from backup.model import BackupEntry
+from backup.report.report import Report, Table
+from backup.settings import Settings
+from backup.wording import count, duration, size
+
+# An output may hold 1 MB, and nobody reads a longer table than this.
+_MOST_IN_OUTPUT, _MOST_ROWS = 3000, 100
+
+
+def run(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
+    """List the backups of one database, or of all. Raises AccessError or StorageError."""
+    id_token = id_token_loader(environment, settings.role.audience, console.mask)
+    session = open_session(settings.role, id_token, console.mask)
+    bucket = Bucket(session, settings.bucket, connections=1)
+    prefix = settings.bucket.prefix
+    database = settings.source.database
+    under = database_prefix(prefix, database) if database else prefix
+    found = entries(prefix, bucket.list(under))
+    where = f"s3://{settings.bucket.name}/{under}"
+    for entry in found:
+        console.info(f"{entry.database}  {entry.id}  {size(entry.stored_bytes)}")
+    listed = [_as_json(entry, settings.bucket.name) for entry in found[-_MOST_IN_OUTPUT:]]
+    return Report(
+        verdict=f"{count(len(found), 'backup')} in {where}{_newest(found)}",
+        sections=(
+            Table(
+                "Backups",
+                ("Database", "Backup", "Taken", "Stored>", "Objects>"),
+                tuple(_row(entry) for entry in found[: -_MOST_ROWS - 1 : -1]),
+            ),
+        ),
+        outputs={"backups": json.dumps(listed)},
+        data={"backups": listed},
+    )
+
+
+def _newest(found: list[BackupEntry]) -> str:
+    if not found:
+        return ""
+    age = (datetime.now(UTC) - found[-1].time).total_seconds()
+    return f", the newest {duration(age)} old"
+
+
+def _row(entry: BackupEntry) -> tuple[str, ...]:
+    return (
+        entry.database,
+        entry.id,
+        f"{entry.time:%Y-%m-%d %H:%M} UTC",
+        size(entry.stored_bytes),
+        f"{entry.objects:,}",
+    )
+
+
+def _as_json(entry: BackupEntry, bucket: str) -> dict[str, str | int]:
+    return {
+        "id": entry.id,
+        "database": entry.database,
+        "time": entry.time.isoformat(),
+        "stored-bytes": entry.stored_bytes,
+        "objects": entry.objects,
+        "manifest-uri": f"s3://{bucket}/{entry.manifest_key}",
+    }

@@ -1,0 +1,60 @@
+"""How far a dump is, from the members that are finished and the sizes of their tables."""
+
+from __future__ import annotations
+
+import time
+
+from backup.archive.follow import Sent
+from backup.archive.toc import TableOfContents
+from backup.console import Console, Progress
+from backup.model import Inventory
+
+# Before this much is dumped, an estimate of the time left would jump about.
+_LEAST_FRACTION = 0.02
+
+
+class DumpProgress:
+    """Turns what the follower sends into progress on the console."""
+
+    def __init__(self, console: Console, inventory: Inventory) -> None:
+        self._console = console
+        self._began = time.monotonic()
+        self._sizes = {
+            (relation.schema, relation.name): relation.size_bytes
+            for relation in inventory.relations
+        }
+        self._size_of_file: dict[str, int] = {}
+        self._members_seen = 0
+        self._tables_done = 0
+        self._bytes_done = 0
+
+    def begin(self, contents: TableOfContents) -> None:
+        """Learn which file is which table."""
+        self._size_of_file = {
+            file: self._sizes.get((entry.schema or "", entry.name), 0)
+            for file, entry in contents.data_files().items()
+            if entry.kind == "TABLE DATA"
+        }
+
+    def report(self, sent: Sent) -> None:
+        for member in sent.members[self._members_seen :]:
+            size = self._size_of_file.get(member.data_file)
+            if size is not None:
+                self._tables_done += 1
+                self._bytes_done += size
+        self._members_seen = len(sent.members)
+        total = sum(self._size_of_file.values())
+        fraction = self._bytes_done / total if total else 0.0
+        seconds = time.monotonic() - self._began
+        left = seconds / fraction - seconds if fraction >= _LEAST_FRACTION else None
+        self._console.progress(
+            Progress(
+                tables_done=self._tables_done,
+                tables_total=len(self._size_of_file),
+                stored_bytes=sent.stored_bytes,
+                seconds=seconds,
+                fraction=fraction,
+                seconds_left=left,
+                note="pg_dump waits for S3" if sent.is_stopped else "",
+            )
+        )

@@ -1,0 +1,1 @@
+"""PostgreSQL: the source, its clients, its snapshot; nothing of AWS, nothing of GitHub."""

@@ -1,0 +1,220 @@
+"""How to reach the source: one description of it for our own connection and for pg_dump's.
+
+libpq reads a parameter from the environment where none is given. A job's environment must not
+be able to point the backup at another database, so both ways in drop what could do that.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import psycopg
+import psycopg.conninfo
+
+from backup.errors import InputError
+from backup.postgres.diagnosis import connection_failure, is_transient
+from backup.settings import Secret
+
+Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
+
+# Parameters of https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+_DEFAULTS = {
+    "connect_timeout": "15",
+    "keepalives": "1",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "6",
+}
+# Their values are secrets, and pg_dump takes parameters only through argv.
+_SECRET_PARAMETERS = ("sslpassword", "oauth_client_secret")
+# client_encoding would change the encoding of the dump, service what is dumped, passfile who asks.
+_DROPPED_PARAMETERS = ("client_encoding", "service", "passfile", "password")
+
+# https://www.postgresql.org/docs/current/libpq-envars.html: how to prove who we are, and nothing
+# of what we connect to.
+_KEPT_PG_VARIABLES = re.compile(
+    r"PGSSL(?:CERT|KEY|ROOTCERT|CRL|CRLDIR|CERTMODE|SNI|NEGOTIATION)"
+    r"|PGSSL(?:MIN|MAX)PROTOCOLVERSION"
+    r"|PG(?:CHANNELBINDING|REQUIREAUTH|REQUIREPEER|KRBSRVNAME|GSSLIB|GSSENCMODE|GSSDELEGATION)"
+)
+_KEPT_VARIABLES = re.compile(r"HOME|PATH|TMPDIR|USER|SSL_CERT_FILE|SSL_CERT_DIR|KRB5\w*")
+
+
+def no_password() -> Secret | None:
+    """The password of a source that needs none."""
+    return None
+
+
+@dataclass(frozen=True)
+class Source:
+    """The database to read, as libpq's parameters.
+
+    `password` is called anew for each attempt to connect, for a login token must be fresh.
+    `parameters` are those beyond the named ones, and override our defaults.
+    """
+
+    host: str
+    database: str
+    user: str
+    port: str = "5432"
+    sslmode: str = "prefer"
+    sslrootcert: str | None = None
+    parameters: tuple[tuple[str, str], ...] = ()
+    password: Callable[[], Secret | None] = field(default=no_password, repr=False)
+
+
+def tls(given: str | None, roots: str | None) -> tuple[str, str | None]:
+    """sslmode and sslrootcert: what was given, else the strictest that the roots allow.
+
+    `roots` is the file of the authorities that sign this host, where they are known.
+    """
+    # With a root file `require` would check the chain all the same, which its name does not say:
+    # https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-SSLMODE-STATEMENTS
+    verifies = given is None or given.startswith("verify-")
+    return given or ("verify-full" if roots else "prefer"), roots if verifies else None
+
+
+def conninfo(source: Source, *, application_name: str = "pg-backup-action") -> str:
+    """The connection string without the password, fit for `pg_dump --dbname`.
+
+    Raises InputError for parameters that are secrets, since argv is open to everyone.
+    """
+    for name, _ in source.parameters:
+        if name in _SECRET_PARAMETERS:
+            raise InputError(
+                f"the connection parameter {name} cannot be used",
+                detail="pg_dump takes it only on its command line, where every process can read it",
+                hint="Remove it from database-url, and use a key file that needs no password.",
+            )
+    parameters: dict[str, str | None] = {
+        **_DEFAULTS,
+        "application_name": application_name,
+        "host": source.host,
+        "port": source.port,
+        "dbname": source.database,
+        "user": source.user,
+        "sslmode": source.sslmode,
+        "sslrootcert": source.sslrootcert,
+    }
+    parameters |= {
+        name: value for name, value in source.parameters if name not in _DROPPED_PARAMETERS
+    }
+    return psycopg.conninfo.make_conninfo(
+        **{name: value for name, value in parameters.items() if value is not None}
+    )
+
+
+def connect(
+    source: Source,
+    *,
+    application_name: str = "pg-backup-action",
+    pauses: Sequence[float] = (1, 2, 4),
+) -> Connection:
+    """Connect, not in autocommit, trying again after each pause (seconds) while that may help.
+
+    Raises AccessError where the login is refused, InputError where there is no such database,
+    DumpError where the server cannot be reached.
+    """
+    _forget_inherited_variables()
+    target = conninfo(source, application_name=application_name)
+    for pause in (*pauses, None):
+        secret = source.password()
+        try:
+            return psycopg.Connection.connect(
+                target,
+                password=secret.value if secret else None,
+                # Names are read as text, whatever encoding the database has.
+                client_encoding="utf8",
+                # Prepared statements do not survive a pooler in transaction mode.
+                prepare_threshold=None,
+            )
+        except psycopg.OperationalError as error:
+            if pause is None or not is_transient(error):
+                text = str(error).replace(secret.value, "***") if secret else str(error)
+                raise connection_failure(
+                    text,
+                    error.sqlstate,
+                    host=source.host,
+                    port=source.port,
+                    database=source.database,
+                    user=source.user,
+                    sslmode=source.sslmode,
+                ) from error
+            time.sleep(pause)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def pinned(source: Source, connection: Connection) -> Source:
+    """The same source at the very address that `connection` reached.
+
+    One name may lead to several servers (a reader endpoint, a list of hosts), and a snapshot
+    exported by one of them means nothing to the others.
+    """
+    info = connection.info
+    kept = tuple(
+        (name, value)
+        for name, value in source.parameters
+        if name not in ("hostaddr", "target_session_attrs", "load_balance_hosts")
+    )
+    address = (("hostaddr", info.hostaddr),) if info.hostaddr else ()
+    return replace(source, host=info.host, port=str(info.port), parameters=kept + address)
+
+
+def write_passfile(source: Source, path: Path) -> None:
+    """Write a password file with a fresh password, readable by us alone, for PGPASSFILE.
+
+    https://www.postgresql.org/docs/current/libpq-pgpass.html. Replaces the file at once, so that
+    a process that connects meanwhile reads the old or the new password. Raises InputError for a
+    password with a line break, which the format cannot hold.
+    """
+    secret = source.password()
+    password = secret.value if secret else ""
+    if "\n" in password or "\r" in password:
+        raise InputError(
+            "the password cannot be written to a password file",
+            detail="it holds a line break",
+            hint="Set a password without line breaks.",
+        )
+    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
+    part = path.with_name(path.name + ".part")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(f"*:*:*:*:{escaped}\n")
+    part.replace(path)
+
+
+def child_environment(
+    source: Source, inherited: Mapping[str, str], *, passfile: Path | None = None
+) -> dict[str, str]:
+    """The environment of pg_dump and its kin: little, with the password or its file.
+
+    Variables of libpq that name a source, and those that change how programs load, stay behind.
+    """
+    environment = {
+        name: value
+        for name, value in inherited.items()
+        if _KEPT_VARIABLES.fullmatch(name) or _KEPT_PG_VARIABLES.fullmatch(name)
+    }
+    # Messages in English, for the log and for those who look them up; names pass as bytes.
+    environment["LC_ALL"] = "C"
+    if passfile:
+        environment["PGPASSFILE"] = str(passfile)
+    elif secret := source.password():
+        environment["PGPASSWORD"] = secret.value
+    return environment
+
+
+def _forget_inherited_variables() -> None:
+    """Take from our own environment what libpq would read from it behind our back.
+
+    PGSERVICE cannot be overridden by a parameter, so passing them all would not do.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        if not (_KEPT_PG_VARIABLES.fullmatch(name) or name.startswith("PG_BACKUP_")):
+            del os.environ[name]

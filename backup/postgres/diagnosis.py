@@ -1,0 +1,216 @@
+"""What PostgreSQL's refusals mean, and what to do about each."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import psycopg
+
+from backup.errors import AccessError, BackupError, DumpError, InputError
+
+# The libpq of most failures to connect gives no SQLSTATE, only the server's or its own words.
+# Codes: https://www.postgresql.org/docs/current/errcodes-appendix.html
+_TRANSIENT = re.compile(
+    r"starting up|shutting down|in recovery mode|not yet accepting connections"
+    r"|too many clients|too many connections|remaining connection slots"
+    r"|Connection refused|reset by peer|server closed the connection unexpectedly"
+    r"|Temporary failure in name resolution",
+)
+_TRANSIENT_STATES = ("57P03", "57P01", "57P02", "53300")
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """Words of a failure, its class, and the lines a person needs; braces name the source."""
+
+    pattern: str
+    error: type[BackupError]
+    message: str
+    hint: str
+    states: tuple[str, ...] = ()
+
+
+_OPEN_THE_WAY = (
+    "Runners of GitHub are outside your network, and a database in private subnets has no way in"
+    " for them: use a self-hosted runner or a larger runner with private networking inside the"
+    " VPC, or a tunnel (SSM port forwarding, WireGuard) that the workflow opens first. Then check"
+    " the security group: inbound TCP {port} from the runner."
+)
+_RULES = (
+    _Rule(
+        r"PAM authentication failed",
+        AccessError,
+        "the database refused the login token of user {user}",
+        "With iam-auth the user needs GRANT rds_iam TO {user_identifier}; and the role"
+        " rds-db:connect on arn:aws:rds-db:REGION:ACCOUNT:dbuser:RESOURCE-ID/{user}. A token is"
+        " good for the instance's own host name and port, not for an alias of it.",
+    ),
+    _Rule(
+        r"no password supplied",
+        AccessError,
+        "the database asks for a password, and none was given",
+        "Give one of password (from a secret), password-secret-id, or iam-auth: true.",
+    ),
+    _Rule(
+        r"password authentication failed|SASL authentication failed|no such user"
+        r"|authentication failed for user",
+        AccessError,
+        "the database refused the login of user {user}",
+        "Compare the secret with the password of the user: a rotation may have changed it, and"
+        " password-secret-id always reads the current one. A user with rds_iam can log in with"
+        " iam-auth: true only.",
+        ("28P01",),
+    ),
+    _Rule(
+        r"no pg_hba\.conf entry|pg_hba\.conf rejects",
+        AccessError,
+        "the server does not let {user} into {database} from here",
+        "Where it says `no encryption`, set sslmode: verify-full. Else add to pg_hba.conf:"
+        " hostssl {database} {user} ADDRESS/32 scram-sha-256",
+    ),
+    _Rule(
+        r"is not permitted to log in",
+        AccessError,
+        "user {user} has no LOGIN",
+        "ALTER ROLE {user_identifier} LOGIN; GRANT pg_read_all_data TO {user_identifier};",
+    ),
+    _Rule(
+        r'role ".*" does not exist',
+        AccessError,
+        "there is no user {user}",
+        "CREATE ROLE {user_identifier} LOGIN; GRANT pg_read_all_data TO {user_identifier};",
+        ("28000",),
+    ),
+    _Rule(
+        r"permission denied for database",
+        AccessError,
+        "user {user} may not connect to database {database}",
+        "GRANT CONNECT ON DATABASE {database_identifier} TO {user_identifier};"
+        " GRANT pg_read_all_data TO {user_identifier};",
+        ("42501",),
+    ),
+    _Rule(
+        r'database ".*" does not exist|no such database',
+        InputError,
+        "there is no database {database} on {host}",
+        "Write the name as the server has it, upper and lower case alike; psql -l lists them.",
+        ("3D000",),
+    ),
+    _Rule(
+        r"certificate verify failed|does not match host name|root certificate file"
+        r"|SSL was required|server does not support SSL|SSL error|SSL support is not compiled"
+        r"|could not load .*certificate|certificate authority",
+        DumpError,
+        "no TLS connection to {host} can be trusted (sslmode {sslmode})",
+        "For RDS name the instance by its own host name: its roots are in the image. For other"
+        " servers add sslrootcert=PATH of their authority to database-url. Only where the network"
+        " itself is trusted: sslmode: require encrypts and checks nothing.",
+    ),
+    _Rule(
+        r"could not translate host name|failed to resolve|Name or service not known"
+        r"|No address associated",
+        DumpError,
+        "the host name {host} is not known here",
+        "Check its spelling: host is a name alone, without scheme, port or path. Names in a"
+        " private zone resolve inside the VPC only. " + _OPEN_THE_WAY,
+    ),
+    _Rule(
+        r"timeout expired|timed out|No route to host|Network is unreachable"
+        r"|server closed the connection unexpectedly|reset by peer",
+        DumpError,
+        "no answer from {host} port {port}",
+        _OPEN_THE_WAY,
+    ),
+    _Rule(
+        r"Connection refused",
+        DumpError,
+        "nothing listens on {host} port {port}",
+        "Check the port, that the server runs, and that its listen_addresses are not localhost"
+        " alone. For a service container use its label as the host and the port inside it.",
+    ),
+    _Rule(
+        r"too many clients|too many connections|remaining connection slots",
+        DumpError,
+        "the server has no connection left for us",
+        "A dump takes jobs + 2 connections: lower jobs, or raise max_connections or the limit of"
+        " the role (ALTER ROLE {user_identifier} CONNECTION LIMIT -1).",
+        ("53300",),
+    ),
+    _Rule(
+        r"starting up|shutting down|in recovery mode|not (?:yet|currently) accepting connections",
+        DumpError,
+        "the server does not take connections at the moment",
+        "It starts, stops, or fails over: run the workflow again when it is up.",
+        ("57P03", "57P01", "57P02"),
+    ),
+)
+
+
+def is_transient(error: psycopg.OperationalError) -> bool:
+    """Whether the same attempt may succeed in a moment. A refused login never does."""
+    return error.sqlstate in _TRANSIENT_STATES or bool(_TRANSIENT.search(str(error)))
+
+
+def connection_failure(
+    text: str,
+    sqlstate: str | None,
+    *,
+    host: str,
+    port: str,
+    database: str,
+    user: str,
+    sslmode: str,
+) -> BackupError:
+    """The error for a connection that was not made; `text` is libpq's, without any secret."""
+    words = {
+        "host": host,
+        "port": port,
+        "database": database,
+        "user": user,
+        "sslmode": sslmode,
+        "user_identifier": _identifier(user),
+        "database_identifier": _identifier(database),
+    }
+    # With sslmode prefer libpq tries twice, and says the same twice.
+    detail = "\n".join(dict.fromkeys(text.strip().removeprefix("connection failed: ").splitlines()))
+    by_state = [rule for rule in _RULES if sqlstate in rule.states]
+    by_words = [rule for rule in _RULES if re.search(rule.pattern, text)]
+    for rule in by_state or by_words:
+        message = rule.message.format_map(words)
+        return rule.error(message, detail=detail, hint=rule.hint.format_map(words))
+    return DumpError(
+        f"cannot connect to {host} port {port}",
+        detail=detail,
+        hint=f"Try the same from the runner: psql -h {host} -p {port} -U {user} {database}",
+    )
+
+
+def query_failure(error: psycopg.Error, doing: str) -> BackupError:
+    """The error for a statement that failed; `doing` says what for, as in `reading the sizes`."""
+    detail = str(error).strip()
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return AccessError(
+            f"permission denied while {doing}",
+            detail=detail,
+            hint="GRANT pg_read_all_data TO the user; where row level security is on, the user"
+            " needs BYPASSRLS as well: ALTER ROLE ... BYPASSRLS.",
+        )
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        return DumpError(
+            f"a table stayed locked while {doing}",
+            detail=detail,
+            hint="Someone changes a table right now (pg_stat_activity tells who). Run the backup"
+            " at another time, or raise lock-timeout.",
+        )
+    if isinstance(error, psycopg.OperationalError):
+        return DumpError(
+            f"the server ended the connection while {doing}",
+            detail=detail,
+            hint="Its log says why: a restart, a failover, or someone who ended the session.",
+        )
+    return DumpError(f"the database failed while {doing}", detail=detail)
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

@@ -1,0 +1,260 @@
+"""A running pg_dump: one process group that is watched, stopped, woken and ended as one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from backup.errors import BackupError, DumpError, StorageError
+from backup.model import Client, Snapshot
+from backup.postgres.connection import Source, conninfo
+from backup.settings import Compression, DumpSettings
+
+# Between SIGTERM, on which pg_dump cancels its queries on the server, and SIGKILL.
+_GRACE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class DumpPlan:
+    """One call of pg_dump into `folder`, which must not exist yet."""
+
+    client: Client
+    source: Source
+    snapshot: Snapshot
+    compression: Compression
+    settings: DumpSettings
+    folder: Path
+
+    def arguments(self) -> list[str]:
+        selection = self.settings.selection
+        patterns = (
+            ("schema", selection.schemas),
+            ("exclude-schema", selection.exclude_schemas),
+            ("table", selection.tables),
+            ("exclude-table", selection.exclude_tables),
+            ("exclude-table-data", selection.exclude_table_data),
+        )
+        return [
+            self.client.program("pg_dump"),
+            "--format=directory",
+            f"--file={self.folder}",
+            f"--jobs={self.settings.jobs}",
+            f"--snapshot={self.snapshot.id}",
+            f"--compress={self._compress()}",
+            f"--lock-wait-timeout={self.settings.lock_timeout_ms}",
+            "--no-password",
+            "--no-sync",  # what is uploaded is checked by its digest, and gone from this disk
+            *(f"--{option}={pattern}" for option, given in patterns for pattern in given),
+            f"--dbname={conninfo(self.source)}",
+        ]
+
+    def _compress(self) -> str:
+        # Clients older than 16 know a gzip level only
+        # (https://www.postgresql.org/docs/15/app-pgdump.html).
+        if self.compression.method == "none":
+            return "0"
+        if self.client.major < 16:
+            return str(self.compression.level or 6)
+        return str(self.compression)
+
+
+class RunningDump:
+    """pg_dump with its workers. Errors of the database and of pg_dump come out of `finished`."""
+
+    def __init__(
+        self, plan: DumpPlan, environment: Mapping[str, str], relay: Callable[[str], None]
+    ) -> None:
+        self._folder = str(plan.folder) + os.sep
+        self._relay = relay
+        self._last_lines: deque[str] = deque(maxlen=50)
+        self._process = subprocess.Popen(
+            plan.arguments(),
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        self._listener = threading.Thread(target=self._listen, name="pg_dump stderr", daemon=True)
+        self._listener.start()
+
+    def __enter__(self) -> RunningDump:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it if it still runs, so that it cancels its queries on the server first."""
+        if self._process.poll() is None:
+            self._signal(signal.SIGTERM)
+            self._signal(signal.SIGCONT)
+            try:
+                self._process.wait(_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._signal(signal.SIGKILL)
+                self._process.wait()
+        # Workers outlive a leader that was killed by its pid alone.
+        self._signal(signal.SIGKILL)
+        self._listener.join(_GRACE_SECONDS)
+
+    def finished(self) -> bool:
+        """Whether it exited with 0. Raises DumpError or StorageError for any other exit."""
+        code = self._process.poll()
+        if code is None:
+            return False
+        if code:
+            self._listener.join(_GRACE_SECONDS)
+            raise explain_exit(code, list(self._last_lines))
+        return True
+
+    def open_files(self) -> frozenset[str]:
+        """Names of the files in the dump's folder that any of its processes holds open."""
+        return frozenset(
+            target.removeprefix(self._folder)
+            for process in self._group()
+            for target in _open_targets(process)
+            if target.startswith(self._folder)
+        )
+
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        try:
+            os.killpg(self._process.pid, number)
+        except ProcessLookupError:
+            return
+
+    def _listen(self) -> None:
+        assert self._process.stderr is not None  # noqa: S101 - asked for above
+        for raw in self._process.stderr:
+            line = raw.decode("utf-8", "replace").rstrip()
+            self._last_lines.append(line)
+            self._relay(line)
+
+    def _group(self) -> list[int]:
+        """pg_dump and the workers it has forked by now."""
+        leader = self._process.pid
+        try:
+            children = Path(f"/proc/{leader}/task/{leader}/children").read_text()
+        except FileNotFoundError:  # a kernel built without CONFIG_PROC_CHILDREN, or it has exited
+            return [leader, *_processes_of_group(leader)]
+        return [leader, *map(int, children.split())]
+
+
+def explain_exit(code: int, lines: list[str]) -> BackupError:
+    """What an exit of pg_dump means, from its status and the last lines of its stderr."""
+    said = "\n".join(line for line in lines if line)
+    if code < 0:
+        return DumpError(
+            f"pg_dump was killed by {signal.Signals(-code).name}",
+            detail=said or "it said nothing before",
+            hint="if nobody did it by hand, the machine ran out of memory: lower jobs",
+        )
+    if "No space left on device" in said:
+        return StorageError(
+            "the scratch disk is full",
+            detail=said,
+            hint="lower scratch-limit or set TMPDIR to a larger disk: the dump needs"
+            " no more than scratch-limit, whatever the size of the database",
+        )
+    for sign, hint in _HINTS:
+        if sign in said:
+            return DumpError(f"pg_dump failed with exit code {code}", detail=said, hint=hint)
+    return DumpError(
+        f"pg_dump failed with exit code {code}",
+        detail=said or "it said nothing",
+        hint="its messages above name the object; nothing was stored, so run again once mended",
+    )
+
+
+# Messages of the server and of pg_dump, in the order in which they are looked for.
+_HINTS = (
+    (
+        "lock timeout",
+        "something holds an ACCESS EXCLUSIVE lock, such as a migration: run when it is over,"
+        " or give lock-timeout: 10min",
+    ),
+    (
+        "row-level security",
+        "the user sees only some of the rows: ALTER ROLE backup_user BYPASSRLS;"
+        " on RDS by rds_superuser",
+    ),
+    (
+        "permission denied",
+        "let the user read everything: GRANT pg_read_all_data TO backup_user;"
+        " large objects need their owner, or lo_compat_privileges",
+    ),
+    (
+        "out of shared memory",
+        "raise max_locks_per_transaction on the server: the dump locks every table",
+    ),
+    (
+        "invalid snapshot identifier",
+        "the connection that holds the snapshot was cut, often by a pooler:"
+        " connect to the server itself, not through PgBouncer or RDS Proxy",
+    ),
+    (
+        "no matching",
+        "no schema or table fits a pattern: names are folded to lower case unless quoted,"
+        " as in tables: '\"Orders\"'",
+    ),
+    (
+        "server closed the connection",
+        "the server restarted, failed over or ran out of memory: see its log, then run again",
+    ),
+    (
+        "terminating connection",
+        "an administrator or a timeout of the server ended the session: see the server's log",
+    ),
+)
+
+
+def _open_targets(process: int) -> list[str]:
+    targets = []
+    try:
+        descriptors = os.listdir(f"/proc/{process}/fd")  # noqa: PTH208 - a hot path
+    except FileNotFoundError:
+        return []
+    except PermissionError:
+        # A zombie's folder is closed to all but root. Of a living process it would hide which
+        # files are still written, and a half file must never pass for a whole one.
+        if _is_zombie(process):
+            return []
+        raise
+    for descriptor in descriptors:
+        try:
+            targets.append(os.readlink(f"/proc/{process}/fd/{descriptor}"))  # noqa: PTH115
+        except FileNotFoundError:
+            continue
+    return targets
+
+
+def _processes_of_group(group: int) -> list[int]:
+    numbers = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    return [
+        number
+        for number in numbers
+        if number != group and _status_fields(number)[2:3] == [str(group)]
+    ]
+
+
+def _is_zombie(process: int) -> bool:
+    return _status_fields(process)[:1] in ([], ["Z"])
+
+
+def _status_fields(process: int) -> list[str]:
+    """State, parent, process group … of proc_pid_stat(5); empty for a process that is gone."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    # The command's name stands before them in parentheses and may hold anything.
+    return status.rpartition(")")[2].split()

@@ -1,0 +1,56 @@
+"""A report as GitHub's job summary shows it."""
+
+from __future__ import annotations
+
+import re
+
+from backup.errors import BackupError
+from backup.report.report import Commands, Facts, Notes, Report, Section, Table, Timeline
+
+
+def render_markdown(report: Report) -> str:
+    blocks = [f"## {escape(report.verdict)}", *map(_section, report.sections)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def escape(text: str) -> str:
+    """Foreign text, such as a table's name, as plain text in any place of a page."""
+    text = text.replace("\r", " ").replace("\n", "⏎")
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_{}\[\]()#|~!@])", r"\\\1", text)
+
+
+def _section(section: Section) -> str:
+    match section:
+        case Facts(rows):
+            return _table(("", ""), rows)
+        case Table(title, columns, rows):
+            return f"### {escape(title)}\n\n{_table(columns, rows)}" if rows else ""
+        case Timeline(title, phases):
+            # mermaid takes `x` for milliseconds; names must not hold its own signs.
+            bars = [
+                f"    {re.sub(r'[:#;,]', ' ', phase.name)} :"
+                f" {round(phase.started * 1000)}, {round((phase.started + phase.seconds) * 1000)}"
+                for phase in phases
+            ]
+            chart = ["gantt", "    dateFormat x", "    axisFormat %M:%S", *bars]
+            return f"### {escape(title)}\n\n" + "\n".join(["```mermaid", *chart, "```"])
+        case Commands(title, lines):
+            body = "\n".join(lines)
+            return f"### {escape(title)}\n\n```sh\n{body}\n```"
+        case Notes(title, lines):
+            return f"### {escape(title)}\n\n" + "\n".join(f"- {escape(line)}" for line in lines)
+
+
+def _table(columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:
+    head = "| " + " | ".join(escape(column.rstrip(">")) for column in columns) + " |"
+    rule = "|" + "|".join(" --: " if column.endswith(">") else " --- " for column in columns) + "|"
+    return "\n".join([head, rule, *("| " + " | ".join(map(escape, row)) + " |" for row in rows)])
+
+
+def render_failure(error: BackupError) -> str:
+    """What failed, why, and what to do, for the job summary."""
+    parts = [line for part in error.lines()[1:] for line in part.splitlines()]
+    # Indented text is shown as it is, whatever signs it holds.
+    body = "\n".join(f"    {line}" for line in parts)
+    return f"## ❌ {escape(error.message)}\n\n{body}\n\n"

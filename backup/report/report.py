@@ -1,0 +1,62 @@
+"""What a run has to tell at its end, before anyone decides how it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from backup.model import Phase
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and values, the most important first."""
+
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a heading; columns whose title ends in `>` stand to the right."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The phases of the run, one bar each."""
+
+    title: str
+    phases: tuple[Phase, ...]
+
+
+@dataclass(frozen=True)
+class Commands:
+    """Lines to copy into a shell."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Notes:
+    """Things a person should know although the run is good."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+Section = Facts | Table | Timeline | Commands | Notes
+
+
+@dataclass(frozen=True)
+class Report:
+    """`verdict` is the one sentence; `outputs` the step's outputs; `data` the same for programs."""
+
+    verdict: str
+    sections: tuple[Section, ...]
+    outputs: Mapping[str, str]
+    data: Mapping[str, Any] = field(default_factory=dict)
