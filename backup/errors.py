@@ -44,8 +44,8 @@ class InputError(BackupError):
         count = "1 input" if len(faults) == 1 else f"{len(faults)} inputs"
         return cls(
             f"{count} cannot be used",
-            detail="\n".join(f"{fault.option}: {fault.problem}" for fault in faults),
-            hint="\n".join(f"{fault.option}: {fault.remedy}" for fault in faults),
+            detail="\n".join(f"{each.option}: {each.problem}; {each.remedy}" for each in faults),
+            hint="correct them under `with:` in the workflow; the README describes each input",
         )
 
 

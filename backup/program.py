@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Protocol
 
-from backup import settings
 from backup.console import Console
 from backup.errors import BackupError, Interrupted
+from backup.inputs import read
 from backup.operations import backup, list_backups
 from backup.report.report import Report
 from backup.settings import Settings
@@ -36,7 +36,7 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
         if values.get(name):
             face.mask(values[name])
     try:
-        chosen = settings.read(values, environment)
+        chosen = read(values, environment)
         face.published(_RUN[chosen.operation](chosen, face, environment))
         return 0
     except BackupError as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import queue
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 from awscrt import checksums
@@ -17,7 +18,7 @@ from backup.errors import BackupError, DumpError
 from backup.model import StoredObject
 
 # Time for requests under way to notice that they are no longer wanted, in seconds.
-_STOP_SECONDS = 2.0
+_STOP_SECONDS = 1.0
 
 
 def encode_crc(value: int) -> str:
@@ -142,21 +143,26 @@ class Uploads:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def close(self) -> list[str]:
-        """Stop the threads and abort each upload that was not completed.
+    def close(self, patience: float) -> list[str]:
+        """Stop the threads and abort each upload that was not completed, within `patience` seconds.
 
-        Returns the keys of those that the store would not abort: they stay open until the
-        bucket's lifecycle rule for incomplete uploads removes them.
+        Returns the keys of those that the store did not abort: they stay open until the bucket's
+        lifecycle rule for incomplete uploads removes them.
         """
         self._stopped.set()
         for _ in self._threads:
             self._queue.put(None)
+        # A part that arrives after the abort would stay, so the threads are given time to end.
+        ended_by = time.monotonic() + _STOP_SECONDS
         for thread in self._threads:
-            thread.join(_STOP_SECONDS / len(self._threads))
+            thread.join(max(0.0, ended_by - time.monotonic()))
         begun = [upload for upload in self._objects if upload.upload_id and not upload.completed]
-        with ThreadPoolExecutor(16) as pool:
-            aborted = list(pool.map(self._abort_one, begun))
-        return [upload.key for upload, done in zip(begun, aborted, strict=True) if not done]
+        pool = ThreadPoolExecutor(max(1, min(16, len(begun))))
+        aborts = {pool.submit(self._abort, upload): upload for upload in begun}
+        done, _ = wait(aborts, timeout=patience)
+        pool.shutdown(wait=False, cancel_futures=True)
+        aborted = {id(aborts[each]) for each in done if each.result()}
+        return [upload.key for upload in begun if id(upload) not in aborted]
 
     def _complete_one(self, upload: ObjectUpload) -> StoredObject:
         stored = upload.as_stored()
@@ -170,7 +176,7 @@ class Uploads:
         upload.completed = True
         return stored
 
-    def _abort_one(self, upload: ObjectUpload) -> bool:
+    def _abort(self, upload: ObjectUpload) -> bool:
         try:
             self._store.abort(self._root + upload.key, upload.upload_id)
         except BackupError:

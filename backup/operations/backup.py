@@ -17,7 +17,7 @@ from backup.archive.uploads import Uploads
 from backup.aws.s3 import Bucket
 from backup.aws.session import open_session
 from backup.console import Console
-from backup.errors import InputError
+from backup.errors import InputError, Interrupted
 from backup.github.context import workflow_run
 from backup.github.id_token import id_token_loader
 from backup.model import Client, Relation, ServerVersion
@@ -40,6 +40,9 @@ from backup.settings import Compression, Settings
 from backup.wording import count
 
 _UPLOAD_THREADS = 4
+
+# How long aborting uploads may take. A runner that cancels a job kills it 7.5 s after SIGINT.
+_PATIENCE_SECONDS, _PATIENCE_WHEN_INTERRUPTED_SECONDS = 30.0, 4.0
 
 
 def run(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
@@ -105,6 +108,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
                 follower.add(globals_file.name, globals_file.read_bytes())
             archive = follower.follow(progress.report)
             completeness.check_members(archive.contents, archive.members, inventory)
+            console.info(f"{count(len(archive.members), 'file')} of pg_dump's archive are stored")
 
             counted = counter.result()
             _warn_of_uncounted(counted, console)
@@ -168,10 +172,14 @@ def _warn_of_uncounted(counted: list[Relation], console: Console) -> None:
 def _uploads(bucket: Bucket, root: str, console: Console) -> Iterator[Uploads]:
     """Uploads that are aborted unless they were completed."""
     uploads = Uploads(bucket, root, _UPLOAD_THREADS)
+    patience = _PATIENCE_SECONDS
     try:
         yield uploads
+    except Interrupted:
+        patience = _PATIENCE_WHEN_INTERRUPTED_SECONDS
+        raise
     finally:
-        if left := uploads.close():
+        if left := uploads.close(patience):
             console.warning(
                 f"{count(len(left), 'upload')} could not be aborted",
                 "S3 keeps their parts, unseen and paid for, until the bucket's lifecycle rule"
