@@ -67,6 +67,16 @@ class StorageError(BackupError):
     exit_code = 5
 
 
+def disk_full(said: str) -> StorageError:
+    """The scratch disk gave out, whoever met it: pg_dump or we."""
+    return StorageError(
+        "the scratch disk is full",
+        detail=said,
+        hint="lower scratch-limit, or set TMPDIR to a larger disk: the dump needs no more than"
+        " scratch-limit, whatever the size of the database",
+    )
+
+
 class VerificationError(BackupError):
     """What was written is not what was read, or an objective was missed."""
 

@@ -1,4 +1,4 @@
-"""The one reading of the options: `Settings`, or every fault at once, before anything is touched."""
+"""The reading of the options: `Settings`, or every fault at once, before anything is touched."""
 
 from __future__ import annotations
 

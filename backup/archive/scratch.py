@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from backup.errors import StorageError
+from backup.errors import StorageError, disk_full
 
 # linux/falloc.h; see fallocate(2).
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
@@ -61,16 +62,22 @@ def punch(descriptor: int, offset: int, size: int) -> None:
 def scratch_folder() -> Iterator[Path]:
     """A private folder that can punch holes, gone afterwards with all that is in it."""
     try:
-        with tempfile.TemporaryDirectory(prefix="pg-backup-") as name:
-            folder = Path(name)
-            _prove_punching(folder)
-            yield folder
-    except PermissionError as error:
+        made = tempfile.TemporaryDirectory(prefix="pg-backup-")
+    except OSError as error:
         raise StorageError(
-            f"no scratch folder can be made in {tempfile.gettempdir()}",
+            "no scratch folder can be made",
             detail=str(error),
             hint="set TMPDIR to a folder that this user may write",
         ) from error
+    with made:
+        folder = Path(made.name)
+        _prove_punching(folder)
+        try:
+            yield folder
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise disk_full(str(error)) from error
+            raise
 
 
 def _prove_punching(folder: Path) -> None:

@@ -30,7 +30,7 @@ from backup.aws.session import AwsSession
 from backup.errors import AccessError, StorageError
 from backup.settings import BucketSettings
 
-# Attempts at one request, with pauses that grow to 20 s: about a minute and a half of outage.
+# Attempts at one request, with pauses that grow to 20 s: they outlast about a minute of outage.
 _ATTEMPTS = 10
 _CONFLICT_PAUSE_SECONDS = 0.5
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from backup.errors import BackupError, DumpError, StorageError
+from backup.errors import BackupError, DumpError, disk_full
 from backup.model import Client, Snapshot
 from backup.postgres.connection import Source, conninfo
 from backup.settings import Compression, DumpSettings
@@ -159,12 +159,7 @@ def explain_exit(code: int, lines: list[str]) -> BackupError:
             hint="if nobody did it by hand, the machine ran out of memory: lower jobs",
         )
     if "No space left on device" in said:
-        return StorageError(
-            "the scratch disk is full",
-            detail=said,
-            hint="lower scratch-limit or set TMPDIR to a larger disk: the dump needs"
-            " no more than scratch-limit, whatever the size of the database",
-        )
+        return disk_full(said)
     for sign, hint in _HINTS:
         if sign in said:
             return DumpError(f"pg_dump failed with exit code {code}", detail=said, hint=hint)
