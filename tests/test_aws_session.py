@@ -372,6 +372,7 @@ def ambient(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> AwsSession:
 def test_a_plain_secret_is_the_password(lab: Lab, ambient: AwsSession) -> None:
     secret = read_database_secret(ambient, _secret(lab, "plain", SecretString="pass {word\n"))
 
+    assert secret.password is not None
     assert "pass {word" == secret.password.value
     assert (None, None, None, None) == (secret.host, secret.port, secret.user, secret.database)
     assert "pass {word" not in repr(secret)
@@ -383,6 +384,7 @@ def test_the_json_of_rds_gives_the_whole_login(lab: Lab, ambient: AwsSession) ->
 
     secret = read_database_secret(ambient, _secret(lab, "rds", SecretString=json.dumps(login)))
 
+    assert secret.password is not None
     assert "geheim" == secret.password.value
     assert ("shop.abc.eu-central-1.rds.amazonaws.com", "5433") == (secret.host, secret.port)
     assert ("app", "shop") == (secret.user, secret.database)

@@ -9,13 +9,14 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from awscrt.checksums import crc64nvme
 
 from backup.archive.store import StoredPart
-from backup.aws.s3 import Bucket
+from backup.aws.s3 import Bucket, ListedObject
 from backup.aws.session import AwsSession, open_session
 from backup.errors import AccessError, BackupError, InputError, StorageError
 from backup.settings import BucketSettings, RoleSettings
@@ -115,14 +116,25 @@ class Lab:
         return [key for key in open_uploads(self.cloud.client("s3"), NAME) if key == self.key]
 
 
+@pytest.fixture(scope="module")
+def session(ministack: Ministack) -> AwsSession:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", ministack.url)
+        environment.setenv("AWS_ACCESS_KEY_ID", "test")
+        environment.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        return open_session(AMBIENT, None, lambda _: None)
+
+
 @pytest.fixture
 def lab(
-    ministack: Ministack, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+    ministack: Ministack,
+    session: AwsSession,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Lab]:
     with FaultProxy(ministack.url) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", ministack.url)
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
-        session = open_session(AMBIENT, None, lambda _: None)
         yield Lab(ministack, proxy, session, f"postgresql/{request.node.name}/archive/1.dat")
 
 
@@ -202,7 +214,7 @@ def test_a_part_is_sent_again_from_its_start(lab: Lab, fault: Answer | Reset) ->
     store(bucket, lab.key)
 
     assert WHOLE == bucket.read(lab.key)
-    assert 3 == len(lab.proxy.seen("PUT", "partNumber=1&"))
+    assert 3 == len(lab.proxy.seen("PUT", r"partNumber=1\b"))
 
 
 def test_an_error_inside_a_200_is_tried_again(lab: Lab) -> None:
@@ -284,18 +296,31 @@ def test_a_conflicting_write_is_sent_again(lab: Lab) -> None:
     assert b"mine" == bucket.read(lab.key)
 
 
+PAGE = (
+    '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{next}<Contents>'
+    "<Key>{key}</Key><Size>{size}</Size><LastModified>2026-11-22T02:00:00Z</LastModified>"
+    "<StorageClass>{storage_class}</StorageClass></Contents></ListBucketResult>"
+)
+TRUNCATED = "<IsTruncated>true</IsTruncated><NextContinuationToken>more</NextContinuationToken>"
+
+
 def test_a_listing_goes_over_all_pages_in_order(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    bucket = lab.bucket()
-    keys = [f"{lab.key}/{number:02}" for number in range(5)]
-    for key in keys:
-        bucket.put_if_absent(key, key.encode(), "text/plain")
-    del monkeypatch
+    first = PAGE.format(next=TRUNCATED, key="postgresql/a", size=7, storage_class="STANDARD")
+    second = PAGE.format(next="", key="postgresql/b", size=8, storage_class="GLACIER_IR")
 
-    listed = list(bucket.list(lab.key))
+    def answer(request: Request) -> Response:
+        page = second if request.query.get("continuation-token") == ["more"] else first
+        return Response(200, page.encode(), {"Content-Type": "application/xml"})
 
-    assert keys == [entry.key for entry in listed]
-    assert [len(key) for key in keys] == [entry.size for entry in listed]
-    assert {"STANDARD"} == {entry.storage_class for entry in listed}
+    moment = datetime(2026, 11, 22, 2, tzinfo=UTC)
+    with contextlib.closing(HttpService(answering(answer))) as service:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", service.url)
+        listed = list(lab.bucket().list("postgresql/"))
+
+    assert [
+        ListedObject("postgresql/a", 7, moment, "STANDARD"),
+        ListedObject("postgresql/b", 8, moment, "GLACIER_IR"),
+    ] == listed
 
 
 def test_tags_key_and_owner_are_on_each_object(lab: Lab) -> None:

@@ -122,8 +122,10 @@ class RunningAction:
     def processes(self) -> dict[int, str]:
         """Live processes that the step started, however they were detached: pids, command lines.
 
-        They are known by a variable that the step's environment has and every child inherits.
+        They are known by a variable that the step's environment has and every child inherits:
+        its marker, or its HOME, which is all that pg_dump is given.
         """
+        signs = {f"LAB_RUN={self.marker}".encode(), f"HOME={self.home / 'home'}".encode()}
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -131,7 +133,7 @@ class RunningAction:
                 words = (folder / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue  # ended in the meantime, or not ours to read
-            if f"LAB_RUN={self.marker}".encode() in environment.split(b"\0") and words[0]:
+            if signs.intersection(environment.split(b"\0")) and words[0]:
                 found[int(folder.name)] = b" ".join(words).decode(errors="replace").strip()
         return found
 

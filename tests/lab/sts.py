@@ -56,6 +56,7 @@ class Exchange:
     subject: str
     at: float  # time.time()
     expires: float
+    secrets: tuple[str, ...]  # the secret key and the session token
 
 
 @dataclass
@@ -185,10 +186,19 @@ class Sts:
                 f"<Expiration>{_timestamp(expires)}</Expiration>",
                 body,
             )
-        access_key = body.partition("<AccessKeyId>")[2].partition("<")[0]
+        access_key, *keys = (
+            body.partition(f"<{name}>")[2].partition("<")[0]
+            for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")
+        )
         self.exchanges.append(
             Exchange(
-                access_key, form["RoleArn"], form["RoleSessionName"], subject, time.time(), expires
+                access_key,
+                form["RoleArn"],
+                form["RoleSessionName"],
+                subject,
+                time.time(),
+                expires,
+                tuple(keys),
             )
         )
         return Response(200, body.encode(), response.headers)
