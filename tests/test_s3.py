@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from awscrt.checksums import crc64nvme
 
-from backup.archive.store import StoredPart
+from backup.store import StoredPart
 from backup.aws.s3 import Bucket, ListedObject
 from backup.aws.session import AwsSession, open_session
 from backup.errors import AccessError, BackupError, InputError, StorageError

@@ -31,11 +31,7 @@ class UploadStopped(Exception):
 
 
 class FilePart:
-    """A range of a file, read as the body of a request and read again for a retry.
-
-    It hands out more than it is asked for: the HTTP client asks for 16 KiB at a time, and each
-    such step would cost as much as sending it.
-    """
+    """A range of a file, read as the body of a request and read again for a retry."""
 
     def __init__(self, descriptor: int, offset: int, size: int, stopped: threading.Event) -> None:
         self._descriptor = descriptor
@@ -51,7 +47,7 @@ class FilePart:
         if self._stopped.is_set():
             raise UploadStopped
         left = self._size - self._position
-        wanted = left if size < 0 else min(left, max(size, _READ_BYTES))
+        wanted = left if size < 0 else min(left, size)
         if not wanted:
             return b""
         read = os.pread(self._descriptor, wanted, self._offset + self._position)

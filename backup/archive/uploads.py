@@ -13,9 +13,9 @@ from awscrt import checksums
 
 from backup.archive.parts import MOST_PARTS, FilePart, UploadStopped, part_bytes
 from backup.archive.scratch import punch
-from backup.archive.store import ObjectStore, StoredPart
 from backup.errors import BackupError, DumpError
 from backup.model import StoredObject
+from backup.store import ObjectStore, StoredPart
 
 # Time for requests under way to notice that they are no longer wanted, in seconds.
 _STOP_SECONDS = 1.0

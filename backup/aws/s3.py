@@ -15,8 +15,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from backup.archive.store import PartBody, StoredPart
-from backup.aws.bodies import ExactReads, crc64nvme_of, md5_of, md5_of_part
+from backup.aws.checksums import crc64nvme_of, md5_of, md5_of_part
 from backup.aws.refusals import (
     PERMISSIONS,
     Attempt,
@@ -29,6 +28,7 @@ from backup.aws.refusals import (
 from backup.aws.session import AwsSession
 from backup.errors import AccessError, StorageError
 from backup.settings import BucketSettings
+from backup.store import PartBody, StoredPart
 
 # Attempts at one request, with pauses that grow to 20 s: they outlast about a minute of outage.
 _ATTEMPTS = 10
@@ -59,7 +59,6 @@ class Bucket:
             self._client = session.client("s3", _config(connections))
         self._settings = settings
         self._session = session
-        self._signs_bodies = str(self._client.meta.endpoint_url).startswith("http:")
         self._checks_crc64nvme = True  # until the store shows that it does not
         self._common: dict[str, str] = {"Bucket": settings.name}
         if settings.expected_owner:
@@ -144,7 +143,7 @@ class Bucket:
                 Key=key,
                 UploadId=upload_id,
                 PartNumber=number,
-                Body=ExactReads(body) if self._signs_bodies else body,
+                Body=body,
                 ContentLength=size,
             )
         return StoredPart(number, str(answer["ETag"]), crc64nvme)
@@ -284,7 +283,7 @@ class Bucket:
         if not key or key.startswith("arn:"):
             return key
         name = key if key.startswith("alias/") else f"key/{key}"
-        return f"arn:{partition(region)}:kms:{region}:{self._session.identity.account}:{name}"
+        return f"arn:{partition(region)}:kms:{region}:{self._session.account}:{name}"
 
 
 # What S3-compatible stores answer to a checksum algorithm they have not heard of.

@@ -32,7 +32,7 @@ def read_database_secret(session: AwsSession, secret_id: str) -> DatabaseSecret:
     """
     from botocore.exceptions import ClientError
 
-    region, account = session.region, session.identity.account
+    region, account = session.region, session.account
     named = f"arn:{partition(region)}:secretsmanager:{region}:{account}:secret:{secret_id}-*"
     attempt = Attempt(
         f"cannot read the secret {secret_id}",

@@ -31,13 +31,21 @@ class Identity:
 
 
 class AwsSession:
-    """Clients of one region with keys that renew themselves. Safe to use from any thread."""
+    """Clients of one region with keys that renew themselves. Safe to use from any thread.
 
-    def __init__(self, botocore_session: Any, region: str, identity: Identity) -> None:
+    `identity` is None for keys of the environment that nobody asked AWS about.
+    """
+
+    def __init__(self, botocore_session: Any, region: str, identity: Identity | None) -> None:
         self._session = botocore_session
         self._lock = threading.Lock()
         self.region = region
         self.identity = identity
+
+    @property
+    def account(self) -> str:
+        """The account's 12 digits as far as known, for the ARNs of policies to paste."""
+        return self.identity.account if self.identity else "ACCOUNT_ID"
 
     def client(self, service: str, config: Any = None) -> Any:
         """A new botocore client; `config` is a botocore Config."""
@@ -76,8 +84,11 @@ def open_session(
         else:
             credentials = _found(ambient.load_credentials())
         session.register_component("credential_provider", _Only(credentials))
-        identity = _identify(session, region)
-    if role.allowed_account_ids and identity.account not in role.allowed_account_ids:
+        # An S3-compatible store has no STS, so who the environment's keys belong to is asked only
+        # where it matters.
+        asked = role.arn or role.allowed_account_ids
+        identity = _identify(session, region) if asked else None
+    if identity and role.allowed_account_ids and identity.account not in role.allowed_account_ids:
         raise AccessError(
             f"account {identity.account} is not one of allowed-account-ids",
             detail=f"the credentials are those of {identity.arn}; allowed are "

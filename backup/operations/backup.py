@@ -55,7 +55,8 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
             session = open_session(settings.role, id_token, console.mask)
             bucket = Bucket(session, settings.bucket, connections=_UPLOAD_THREADS + 2)
             bucket.check()
-            console.info(f"{session.identity.arn} writes to s3://{settings.bucket.name}")
+            who = session.identity.arn if session.identity else "The environment's credentials"
+            console.info(f"{who}, s3://{settings.bucket.name}")
 
         with phases.phase("Connect and take a snapshot"):
             source = find_source(settings.source, session, console)

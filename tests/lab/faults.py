@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from tests.lab.httpd import HttpService
@@ -46,6 +47,13 @@ class Stall:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Corrupt:
+    """Flips one bit of the request's body on its way."""
+
+
+Action: TypeAlias = Answer | Reset | Stall | Corrupt
+
 SLOW_DOWN = Answer(503, "SlowDown", "Please reduce your request rate.")
 INTERNAL_ERROR = Answer(500, "InternalError", "We encountered an internal error. Please try again.")
 ACCESS_DENIED = Answer(403, "AccessDenied", "Access Denied")
@@ -63,7 +71,7 @@ class Fault:
     first. `hits` counts how often it acted.
     """
 
-    action: Answer | Reset | Stall
+    action: Action
     method: str = "*"
     pattern: str = ""
     times: int | None = None
@@ -147,7 +155,7 @@ class FaultProxy:
 
     def add(
         self,
-        action: Answer | Reset | Stall,
+        action: Action,
         *,
         method: str = "*",
         pattern: str = "",
@@ -172,9 +180,7 @@ class FaultProxy:
             and re.search(pattern, f"{record.path}?{record.query}")
         ]
 
-    def choose(
-        self, method: str, target: str, headers: dict[str, str]
-    ) -> Answer | Reset | Stall | None:
+    def choose(self, method: str, target: str, headers: dict[str, str]) -> Action | None:
         access_key = re.search(r"Credential=([^/]+)/", headers.get("authorization", ""))
         if access_key and self.is_expired and self.is_expired(access_key[1]):
             return EXPIRED_TOKEN
@@ -190,9 +196,10 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         received = 0
         arrived = 0.0
+        corrupting = False
 
         def do_GET(self) -> None:
-            self.received, self.arrived = 0, time.monotonic()
+            self.received, self.arrived, self.corrupting = 0, time.monotonic(), False
             headers = {name.lower(): value for name, value in self.headers.items()}
             match proxy.choose(self.command, self.path, headers):
                 case Stall(seconds):
@@ -205,6 +212,9 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 case Answer() as answer:
                     self._drain() if answer.instead else self._forward()
                     self._refuse(answer)
+                case Corrupt():
+                    self.corrupting = True
+                    self._pass_on(*self._forward())
                 case None:
                     self._pass_on(*self._forward())
 
@@ -229,6 +239,8 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 proxy.bucket.take(len(block))
                 size -= len(block)
                 self.received += len(block)
+                if self.corrupting:
+                    block, self.corrupting = bytes([block[0] ^ 1]) + block[1:], False
                 yield block
 
         def _drain(self) -> None:

@@ -1,0 +1,1 @@
+"""A backup and a restore by hand, whole, on this machine: `python -m demo`."""
