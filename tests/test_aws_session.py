@@ -44,6 +44,7 @@ ROLE_SETTINGS = RoleSettings(
 AMBIENT = replace(ROLE_SETTINGS, arn=None)
 
 
+ASKING = replace(AMBIENT, allowed_account_ids=(ACCOUNT,))
 @dataclass
 class Lab:
     """The issuer, the checking STS before ministack, and every secret that was masked."""
@@ -317,10 +318,19 @@ def test_without_a_role_the_keys_of_the_environment_are_used(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
 
-    session = open_session(AMBIENT, None, lab.masked.append)
+    session = open_session(ASKING, None, lab.masked.append)
 
+    assert session.identity is not None
     assert f"arn:aws:iam::{ACCOUNT}:root" == session.identity.arn
     assert [] == lab.masked
+
+
+def test_without_a_role_no_sts_is_needed(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+
+    assert open_session(AMBIENT, None, lab.masked.append).identity is None
 
 
 def test_without_a_role_and_without_keys_the_yaml_to_add_is_shown(lab: Lab) -> None:
@@ -339,7 +349,7 @@ def test_keys_that_aws_does_not_know_are_refused_without_showing_them(
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-a-real-secret")
 
     with pytest.raises(AccessError) as caught:
-        open_session(AMBIENT, None, lab.masked.append)
+        open_session(ASKING, None, lab.masked.append)
 
     assert "not-a-real-secret" not in "\n".join(caught.value.lines())
     assert "AWS_SESSION_TOKEN" in caught.value.hint
@@ -351,7 +361,7 @@ def test_an_unreachable_sts_is_no_traceback(lab: Lab, monkeypatch: pytest.Monkey
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
 
     with pytest.raises(AccessError) as caught:
-        open_session(AMBIENT, None, lab.masked.append)
+        open_session(ASKING, None, lab.masked.append)
 
     assert "no route to AWS" in caught.value.hint
 

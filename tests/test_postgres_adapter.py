@@ -28,7 +28,6 @@ from backup.postgres.connection import (
     conninfo,
     pinned,
     tls,
-    write_passfile,
 )
 from backup.postgres.counts import count_rows, tables_with_data
 from backup.postgres.globals import dump_globals
@@ -688,23 +687,6 @@ def test_hostile_names_and_passwords_reach_the_server_as_they_are(
     assert f"CREATE ROLE {identifier(user)}" in script.read_text()
 
 
-def test_a_password_file_logs_in_and_is_ours_alone(newest: PostgresServer, tmp_path: Path) -> None:
-    password = "co:lon and \\back:slash"
-    with connect(source_of(newest, "postgres")) as connection:
-        connection.execute(
-            sql.SQL("CREATE ROLE filed LOGIN PASSWORD {} IN ROLE pg_read_all_data").format(password)
-        )
-    source = source_of(newest, "postgres", "filed", password)
-    passfile = tmp_path / "passfile"
-    write_passfile(source, passfile)
-    environment = child_environment(source, {}, passfile=passfile)
-    command = [f"{newest.binaries}/pg_dump", "--no-password", f"--dbname={conninfo(source)}"]
-    assert 0 == subprocess.run(command, env=environment, capture_output=True).returncode
-    assert "PGPASSWORD" not in environment
-    assert 0o600 == passfile.stat().st_mode & 0o777
-    assert [passfile] == list(tmp_path.iterdir())
-
-
 def test_no_secret_is_in_the_connection_string() -> None:
     parameters = (("password", "p1"), ("passfile", "p2"), ("tcp_user_timeout", "15000"))
     source = Source("h", "d", "u", parameters=parameters, password=lambda: Secret("p3"))
@@ -767,7 +749,7 @@ def test_every_installed_client_is_found_once() -> None:
         assert Path(client.program("pg_dump")).is_file()
 
 
-def test_the_newest_minor_wins_and_a_relative_path_is_not_searched(
+def test_path_replaces_no_client_and_a_relative_path_is_not_searched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for folder, version in (("old", "99.9"), ("new", "99.10"), ("checkout", "99.11")):
@@ -778,7 +760,7 @@ def test_the_newest_minor_wins_and_a_relative_path_is_not_searched(
     monkeypatch.chdir(tmp_path)
     folders = os.pathsep.join([str(tmp_path / "old"), str(tmp_path / "empty")])
     clients = installed({"PG_BACKUP_CLIENTS": folders, "PATH": f"checkout:{tmp_path / 'new'}::."})
-    assert Client(99, "99.10", str(tmp_path / "new")) == clients[-1]
+    assert Client(99, "99.9", str(tmp_path / "old")) == clients[-1]
 
 
 def test_the_client_of_the_servers_own_major_is_chosen_or_the_nearest_newer_one() -> None:

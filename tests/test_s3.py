@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from awscrt.checksums import crc64nvme
 
-from backup.store import StoredPart
 from backup.aws.s3 import Bucket, ListedObject
 from backup.aws.session import AwsSession, open_session
 from backup.errors import AccessError, BackupError, InputError, StorageError
 from backup.settings import BucketSettings, RoleSettings
+from backup.store import StoredPart
 from tests.lab.aws import REGION, Ministack, Moto, open_uploads, visible_objects
 from tests.lab.faults import (
     ERROR_IN_200,
@@ -484,7 +484,7 @@ def test_a_denied_key_is_answered_with_its_statement_even_for_an_alias(lab: Lab)
     statement = json.loads(refused(lambda: bucket.begin(lab.key)).hint.splitlines()[-1])
 
     assert ["kms:GenerateDataKey", "kms:Decrypt"] == statement["Action"]
-    assert f"arn:aws:kms:{REGION}:{ACCOUNT}:key/*" == statement["Resource"]
+    assert f"arn:aws:kms:{REGION}:ACCOUNT_ID:key/*" == statement["Resource"]
     assert {"kms:ResourceAliases": "alias/backup"} == statement["Condition"][
         "ForAnyValue:StringEquals"
     ]

@@ -23,7 +23,6 @@ from backup.github.id_token import id_token_loader
 from backup.model import Client, Relation, ServerVersion
 from backup.operations.backup_report import backup_report
 from backup.operations.counting import RowCounter
-from backup.operations.logins import log_in
 from backup.operations.phases import Phases
 from backup.operations.previous import compare_with_previous, previous_backup
 from backup.operations.progress import DumpProgress
@@ -77,12 +76,9 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
 
         with phases.phase("Dump and upload"):
             scratch = undo.enter_context(scratch_folder())
-            login = undo.enter_context(
-                log_in(source, environment, scratch, renew=settings.source.iam_auth)
-            )
             uploads = undo.enter_context(_uploads(bucket, place.root, console))
             globals_file = scratch / "globals.sql"
-            if denied := dump_globals(client, source, login, globals_file):
+            if denied := dump_globals(client, source, environment, globals_file):
                 console.warning("This backup holds no roles", denied)
 
             progress = DumpProgress(console, inventory)
@@ -92,7 +88,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
                 progress.begin(contents)
 
             plan = DumpPlan(client, source, snapshot, compression, options, scratch / "archive")
-            dump = undo.enter_context(RunningDump(plan, login, console.info))
+            dump = undo.enter_context(RunningDump(plan, environment, console.info))
             counter = undo.enter_context(
                 RowCounter(connection, with_data if options.row_counts else ())
             )

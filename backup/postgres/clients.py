@@ -28,19 +28,16 @@ class Choice:
 
 
 def installed(environment: Mapping[str, str]) -> list[Client]:
-    """The newest client of each major, lowest major first.
+    """One client of each major, lowest major first.
 
-    Looks in the folders of PG_BACKUP_CLIENTS, in the packages' own, and in PATH.
+    Looks in the folders of PG_BACKUP_CLIENTS, in the packages' own, and last in PATH, so that a
+    job's PATH adds majors and never replaces one.
     """
-    newest: dict[int, tuple[tuple[int, ...], Client]] = {}
+    found: dict[int, Client] = {}
     for folder in dict.fromkeys(_folders(environment)):
-        client = _ask(folder)
-        if client is None:
-            continue
-        number = tuple(int(digits) for digits in re.findall(r"\d+", client.version))
-        if client.major not in newest or number > newest[client.major][0]:
-            newest[client.major] = (number, client)
-    return [client for _, (_, client) in sorted(newest.items())]
+        if client := _ask(folder):
+            found.setdefault(client.major, client)
+    return [found[major] for major in sorted(found)]
 
 
 def _folders(environment: Mapping[str, str]) -> Iterator[str]:

@@ -11,7 +11,6 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import psycopg
@@ -166,35 +165,12 @@ def pinned(source: Source, connection: Connection) -> Source:
     return replace(source, host=info.host, port=str(info.port), parameters=kept + address)
 
 
-def write_passfile(source: Source, path: Path) -> None:
-    """Write a password file with a fresh password, readable by us alone, for PGPASSFILE.
-
-    https://www.postgresql.org/docs/current/libpq-pgpass.html. Replaces the file at once, so that
-    a process that connects meanwhile reads the old or the new password. Raises InputError for a
-    password with a line break, which the format cannot hold.
-    """
-    secret = source.password()
-    password = secret.value if secret else ""
-    if "\n" in password or "\r" in password:
-        raise InputError(
-            "the password cannot be written to a password file",
-            detail="it holds a line break",
-            hint="Set a password without line breaks.",
-        )
-    escaped = password.replace("\\", "\\\\").replace(":", "\\:")
-    part = path.with_name(path.name + ".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(f"*:*:*:*:{escaped}\n")
-    part.replace(path)
-
-
-def child_environment(
-    source: Source, inherited: Mapping[str, str], *, passfile: Path | None = None
-) -> dict[str, str]:
-    """The environment of pg_dump and its kin: little, with the password or its file.
+def child_environment(source: Source, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The environment of one run of pg_dump or its kin: little, with a fresh password.
 
     Variables of libpq that name a source, and those that change how programs load, stay behind.
+    pg_dump's workers log in with the password of its first connection, so a login token, good
+    for 15 minutes, must outlast the reading of the catalogue.
     """
     environment = {
         name: value
@@ -203,9 +179,7 @@ def child_environment(
     }
     # Messages in English, for the log and for those who look them up; names pass as bytes.
     environment["LC_ALL"] = "C"
-    if passfile:
-        environment["PGPASSFILE"] = str(passfile)
-    elif secret := source.password():
+    if secret := source.password():
         environment["PGPASSWORD"] = secret.value
     return environment
 

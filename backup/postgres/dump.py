@@ -13,7 +13,7 @@ from pathlib import Path
 
 from backup.errors import BackupError, DumpError, disk_full
 from backup.model import Client, Snapshot
-from backup.postgres.connection import Source, conninfo
+from backup.postgres.connection import Source, child_environment, conninfo
 from backup.settings import Compression, DumpSettings
 
 # Between SIGTERM, on which pg_dump cancels its queries on the server, and SIGKILL.
@@ -75,7 +75,7 @@ class RunningDump:
         self._last_lines: deque[str] = deque(maxlen=50)
         self._process = subprocess.Popen(
             plan.arguments(),
-            env=dict(environment),
+            env=child_environment(plan.source, environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -10,7 +10,7 @@ import psycopg.conninfo
 
 from backup.errors import DumpError
 from backup.model import Client
-from backup.postgres.connection import Source, conninfo
+from backup.postgres.connection import Source, child_environment, conninfo
 
 
 def dump_globals(
@@ -40,7 +40,7 @@ def dump_globals(
     try:
         result = subprocess.run(
             command,
-            env=environment,
+            env=child_environment(source, environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
