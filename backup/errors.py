@@ -45,7 +45,7 @@ class InputError(BackupError):
         return cls(
             f"{count} cannot be used",
             detail="\n".join(f"{each.option}: {each.problem}; {each.remedy}" for each in faults),
-            hint="correct them under `with:` in the workflow; the README describes each input",
+            hint="correct them; the README describes each input",
         )
 
 
@@ -72,8 +72,7 @@ def disk_full(said: str) -> StorageError:
     return StorageError(
         "the scratch disk is full",
         detail=said,
-        hint="lower scratch-limit, or set TMPDIR to a larger disk: the dump needs no more than"
-        " scratch-limit, whatever the size of the database",
+        hint="lower scratch-limit, or set TMPDIR to a larger disk",
     )
 
 

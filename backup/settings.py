@@ -55,7 +55,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("exclude-tables", "Not these tables: pg_dump patterns, one a line."),
     Option("exclude-table-data", "The definition but not the rows of these tables: pg_dump patterns, one a line."),  # noqa: E501
     Option("lock-timeout", "Longest wait for a table's lock, as in `60s` or `5min`; then the backup fails rather than queue behind a migration.", "60s"),  # noqa: E501
-    Option("scratch-limit", "Most disk that the dump takes at any moment, whatever the size of the database; 32MiB or more, and 16MiB or more a job. Without it `64MiB`, or what the jobs need."),  # noqa: E501
+    Option("scratch-limit", "Most disk that the dump takes at any moment; 32MiB or more, and 16MiB or more a job. Without it `64MiB`, or what the jobs need. Only a table of more than 9 GiB compressed takes more: S3 wants larger parts then."),  # noqa: E501
     Option("row-counts", "`false`: do not count the rows of each table for the manifest.", "true"),
 )  # fmt: skip
 

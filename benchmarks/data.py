@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import psycopg
-from psycopg import sql
 
 from tests.lab.postgres import PostgresServer
 
@@ -125,8 +124,9 @@ def large_objects(connection: psycopg.Connection, _megabytes: int) -> None:
     with connection.transaction():
         connection.execute(
             b"""CREATE TABLE attachment AS
-                SELECT n AS id, lo_from_bytea(0, convert_to(
-                    repeat('Attachment ' || n || md5(n::text), n * 7919 % 190), 'UTF8')) AS content
+                SELECT n AS id, lo_from_bytea(0, convert_to(coalesce((
+                    SELECT string_agg(md5(n || '/' || part), ' ')
+                    FROM generate_series(1, n * 7919 % 240) AS part), ''), 'UTF8')) AS content
                 FROM generate_series(1, 20000) AS n"""
         )
 
@@ -151,9 +151,6 @@ def load(server: PostgresServer, kind: str, megabytes: int) -> int:
 
 
 def _small_table(connection: psycopg.Connection, name: str, rows: int) -> None:
-    table = sql.Identifier(name)
-    connection.execute(
-        sql.SQL("CREATE TABLE {} AS SELECT id, title, left(body, 60) AS body FROM document_base"
-                " WHERE id <= {}").format(table, sql.Literal(rows))  # fmt: skip
-    )
-    connection.execute(sql.SQL("ALTER TABLE {} ADD PRIMARY KEY (id)").format(table))
+    content = "SELECT id, title, left(body, 60) AS body FROM document_base"
+    connection.execute(f"CREATE TABLE {name} AS {content} WHERE id <= {rows}".encode())
+    connection.execute(f"ALTER TABLE {name} ADD PRIMARY KEY (id)".encode())

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import psycopg.conninfo
@@ -104,3 +105,18 @@ def roles(server: PostgresServer) -> bytes:
         check=True,
     )
     return _RESTRICT.sub(b"", result.stdout)
+
+
+def first_difference(expected: bytes, actual: bytes) -> str:
+    """The first lines that differ, with their neighbours; empty for equal texts."""
+    if expected == actual:
+        return ""
+    one, other = expected.splitlines(), actual.splitlines()
+    pairs = zip_longest(one, other, fillvalue=b"")
+    number = next((n for n, (a, b) in enumerate(pairs) if a != b), 0)
+    around = slice(max(0, number - 3), number + 4)
+    shown = [
+        "\n".join(line[:300].decode(errors="replace") for line in text[around])
+        for text in (one, other)
+    ]
+    return f"line {number + 1}:\n{shown[0]}\n--- and not ---\n{shown[1]}"

@@ -1,11 +1,13 @@
 -- One of every kind of object, under the most hostile names, in few rows: loads in a second into
 -- an empty UTF-8 database of PostgreSQL 14 or newer, as a superuser, statement by statement.
 
-CREATE ROLE everything_owner NOLOGIN;
+-- In the order of their names, as a restore creates them: pg_dump lists the roles of a policy in
+-- the order of their creation.
 CREATE ROLE "-role 'with' ""quotes"", 100% a=b $HOME 🐘" LOGIN CONNECTION LIMIT 3;
-CREATE ROLE U&"two\000Alines" NOLOGIN;
-CREATE ROLE "a.b" LOGIN VALID UNTIL '2099-12-31 00:00+00';
 CREATE ROLE "UPPER" CREATEDB;
+CREATE ROLE "a.b" LOGIN VALID UNTIL '2099-12-31 00:00+00';
+CREATE ROLE everything_owner NOLOGIN;
+CREATE ROLE U&"two\000Alines" NOLOGIN;
 GRANT everything_owner TO "a.b" WITH ADMIN OPTION;
 GRANT pg_read_all_data TO "UPPER";
 ALTER ROLE "a.b" SET search_path = "$user", 'odd, path';

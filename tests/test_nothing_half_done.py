@@ -71,7 +71,8 @@ def worker_in(shop: Stage, table: str) -> int:
 
 def as_reader(shop: Stage) -> dict[str, str]:
     url = shop.server.url(shop.database, "reader", "reader: 100%")
-    return shop.inputs() | {"database-url": url}
+    # Without the large objects, which belong to somebody else.
+    return shop.inputs(tables="small_*") | {"database-url": url}
 
 
 # The database and pg_dump
@@ -90,7 +91,6 @@ def test_a_table_that_the_user_may_not_read_fails_the_backup(shop: Stage) -> Non
 
 def test_row_level_security_fails_the_backup_rather_than_leave_rows_out(shop: Stage) -> None:
     shop.server.sql("ALTER TABLE small_4 ENABLE ROW LEVEL SECURITY", shop.database)
-    shop.server.sql("SELECT lo_unlink(oid) FROM pg_largeobject_metadata", shop.database)
     try:
         run = shop.run(as_reader(shop))
     finally:
@@ -125,7 +125,7 @@ def test_a_session_that_the_server_ends_is_no_backup(slow_shop: tuple[Stage, Tcp
         wait_until(shop.parts_seen)
         shop.server.sql(f"SELECT pg_terminate_backend({worker_in(shop, 'noise')})")
         run = running.finish()
-    assert "terminating connection" in assert_nothing_half_done(run, shop, 4)
+    assert "PQgetCopyData() failed" in assert_nothing_half_done(run, shop, 4)
 
 
 def test_a_server_that_crashes_is_no_backup(slow_shop: tuple[Stage, TcpProxy]) -> None:
@@ -169,14 +169,12 @@ def test_a_snapshot_connection_cut_after_its_last_use_does_no_harm(
     shop, _ = slow_shop
     with shop.start(shop.inputs(row_counts="false")) as running:
         wait_until(shop.parts_seen)
-        idle = [pid for pid, query in shop.sessions() if "pg_largeobject_metadata" in query]
         holders = shop.server.sql(
             "SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction'"
             " AND application_name = 'pg-backup-action' ORDER BY backend_start LIMIT 1"
         )
         shop.server.sql(f"SELECT pg_terminate_backend({holders[0][0]})")
         run = running.finish()
-    del idle
     assert_backed_up(run, shop)
 
 
@@ -218,9 +216,7 @@ mv "$folder.whole" "$folder"
 def test_a_file_that_pg_dump_lost_fails_the_backup(
     shop: Stage, tmp_path: Path, lost: str, exit_code: int, words: str
 ) -> None:
-    clients = make_client(
-        tmp_path / "bin", shop.server.binaries, _LOSING.format(lost=lost)
-    )
+    clients = make_client(tmp_path / "bin", shop.server.binaries, _LOSING.format(lost=lost))
     run = shop.run(env={"PG_BACKUP_CLIENTS": str(clients)})
     assert words in assert_nothing_half_done(run, shop, exit_code)
 
@@ -327,7 +323,7 @@ def test_credentials_that_expire_in_the_middle_say_so(shop: Stage) -> None:
 
 
 def test_bytes_that_change_on_the_way_are_never_stored(shop: Stage) -> None:
-    fault = shop.cloud.proxy.add(Corrupt(), method="PUT", pattern="partNumber=1&", times=1)
+    fault = shop.cloud.proxy.add(Corrupt(), method="PUT", pattern="partNumber=", times=1)
     error = assert_nothing_half_done(shop.run(), shop, 5)
     assert "not those that were sent" in error
     assert 1 == fault.hits
@@ -356,7 +352,7 @@ def mount(folder: Path, kind: str, options: str) -> None:
 
 @pytest.mark.parametrize("table", ["noise", "small_*"])
 def test_a_full_disk_is_no_backup(shop: Stage, mounted: Path, table: str) -> None:
-    mount(mounted, "tmpfs", "size=6m" if table == "noise" else "size=48k")
+    mount(mounted, "tmpfs", "size=6m" if table == "noise" else "size=24k")
     run = shop.run(shop.inputs(tables=table), {"TMPDIR": str(mounted)})
     error = assert_nothing_half_done(run, shop, 5)
     assert "full" in error

@@ -61,8 +61,10 @@ def punch(descriptor: int, offset: int, size: int) -> None:
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A private folder that can punch holes, gone afterwards with all that is in it."""
+    # Without `dir` Python would look for another place where TMPDIR cannot be used.
+    chosen = os.environ.get("TMPDIR") or None
     try:
-        made = tempfile.TemporaryDirectory(prefix="pg-backup-")
+        made = tempfile.TemporaryDirectory(prefix="pg-backup-", dir=chosen)
     except OSError as error:
         raise StorageError(
             "no scratch folder can be made",

@@ -13,7 +13,7 @@ from awscrt import checksums
 
 from backup.archive.parts import MOST_PARTS, FilePart, UploadStopped, part_bytes
 from backup.archive.scratch import punch
-from backup.errors import BackupError, DumpError
+from backup.errors import BackupError, StorageError
 from backup.model import StoredObject
 from backup.store import ObjectStore, StoredPart
 
@@ -53,7 +53,7 @@ class ObjectUpload:
     def add(self, size: int, crc: int) -> int:
         """Count one more part in; its number."""
         if self.parts_added == MOST_PARTS:
-            raise DumpError(
+            raise StorageError(
                 f"{self.key} is larger than S3 takes",
                 detail=f"{self.size} bytes went into {MOST_PARTS} parts and more are to come",
                 hint="exclude this table's data and archive it on its own",
@@ -202,6 +202,10 @@ class Uploads:
         with upload.lock:
             if not upload.upload_id:
                 upload.upload_id = self._store.begin(self._root + upload.key)
+        if self._stopped.is_set():
+            # Begun too late for `close` to know of it.
+            self._abort(upload)
+            raise UploadStopped
         body = FilePart(part.descriptor, part.offset, part.size, self._stopped)
         stored = self._store.put_part(
             self._root + upload.key,

@@ -1,10 +1,9 @@
 """RDS and Aurora: which hosts are theirs, the certificates to trust there, and login tokens.
 
-`rds-root-bundle.pem` holds Amazon's root certificates for RDS, by region, and those of RDS
-Proxy, as of 2024; regions opened later, ca-west-1, il-central-1, GovCloud and China are not in it.
-Amazon publishes the current ones, to be put in its place, at
-https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem (GovCloud and China have their
-own); see https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.SSL.html.
+`rds-root-bundle.pem` holds Amazon's root certificates for RDS, by region, and those of RDS Proxy.
+The copy in the repository is of 2024: il-central-1, ca-west-1 and later regions, GovCloud and China
+are not in it. `make rds-bundle` renews it from what Amazon publishes, and so does each release.
+https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.SSL.html
 """
 
 from __future__ import annotations

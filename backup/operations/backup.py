@@ -59,7 +59,9 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
 
         with phases.phase("Connect and take a snapshot"):
             source = find_source(settings.source, session, console)
-            connection = undo.enter_context(connect(source))
+            connection = connect(source)
+            # Its transaction only reads, and may have been cut after its last use: nothing to end.
+            undo.callback(connection.close)
             source = pinned(source, connection)
             server = server_version(connection)
             client = _client_for(server, console, environment)

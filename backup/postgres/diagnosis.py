@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import psycopg
 
@@ -37,6 +38,7 @@ _OPEN_THE_WAY = (
     " VPC, or a tunnel (SSM port forwarding, WireGuard) that the workflow opens first. Then check"
     " the security group: inbound TCP {port} from the runner."
 )
+_NO_TRUST = "no TLS connection to {host} can be trusted (sslmode {sslmode})"
 _RULES = (
     _Rule(
         r"PAM authentication failed",
@@ -98,14 +100,21 @@ _RULES = (
         ("3D000",),
     ),
     _Rule(
-        r"certificate verify failed|does not match host name|root certificate file"
-        r"|SSL was required|server does not support SSL|SSL error|SSL support is not compiled"
-        r"|could not load .*certificate|certificate authority",
+        r"certificate verify failed|root certificate file|could not load .*certificate"
+        r"|certificate authority",
         DumpError,
-        "no TLS connection to {host} can be trusted (sslmode {sslmode})",
-        "For RDS name the instance by its own host name: its roots are in the image. For other"
-        " servers add sslrootcert=PATH of their authority to database-url. Only where the network"
-        " itself is trusted: sslmode: require encrypts and checks nothing.",
+        _NO_TRUST,
+        "{authority} Its certificate goes into the URL (the password may stay where it is):"
+        " database-url: {url}?sslmode=verify-full&sslrootcert=/github/workspace/roots.pem."
+        " Only where the network itself is trusted: sslmode: require encrypts and checks nothing.",
+    ),
+    _Rule(
+        r"does not match host name|SSL was required|server does not support SSL|SSL error"
+        r"|SSL support is not compiled",
+        DumpError,
+        _NO_TRUST,
+        "Name the server as its certificate does; for RDS by the instance's own host name."
+        " Only where the network itself is trusted: sslmode: require encrypts and checks nothing.",
     ),
     _Rule(
         r"could not translate host name|failed to resolve|Name or service not known"
@@ -171,6 +180,8 @@ def connection_failure(
         "sslmode": sslmode,
         "user_identifier": _identifier(user),
         "database_identifier": _identifier(database),
+        "authority": _authority(host),
+        "url": f"postgresql://{quote(user, safe='')}@{host}:{port}/{quote(database, safe='')}",
     }
     # With sslmode prefer libpq tries twice, and says the same twice.
     detail = "\n".join(dict.fromkeys(text.strip().removeprefix("connection failed: ").splitlines()))
@@ -210,6 +221,31 @@ def query_failure(error: psycopg.Error, doing: str) -> BackupError:
             hint="Its log says why: a restart, a failover, or someone who ended the session.",
         )
     return DumpError(f"the database failed while {doing}", detail=detail)
+
+
+# Where each partition of AWS publishes the roots of RDS; the first whose pattern fits the host.
+# https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.SSL.html
+# https://docs.amazonaws.cn/en_us/AmazonRDS/latest/UserGuide/UsingWithRDS.SSL.html
+_TRUSTSTORES = (
+    (r"\.rds\.cn-[a-z0-9-]+\.amazonaws\.com\.cn", "rds-truststore.s3.cn-north-1.amazonaws.com.cn"),
+    (r"\.us-gov-[a-z0-9-]+\.rds\.amazonaws\.com", "truststore.pki.us-gov-west-1.rds.amazonaws.com"),
+    (r"\.rds\.amazonaws\.com", "truststore.pki.rds.amazonaws.com"),
+)
+
+
+def _authority(host: str) -> str:
+    """How to come by the certificate of the authority that vouches for `host`."""
+    for pattern, truststore in _TRUSTSTORES:
+        if re.search(pattern + r"\.?$", host, re.IGNORECASE):
+            return (
+                "No root in the image vouches for this server, as for a region of RDS that is"
+                " newer than the release: use the newest, or fetch what Amazon publishes in a"
+                f" step before: curl -fsSo roots.pem https://{truststore}/global/global-bundle.pem."
+            )
+    return (
+        "For RDS name the instance by its own host name: its roots are in the image. For other"
+        " servers put the certificate of their authority into the repository as roots.pem."
+    )
 
 
 def _identifier(name: str) -> str:

@@ -140,13 +140,17 @@ class RunningDump:
             self._relay(line)
 
     def _group(self) -> list[int]:
-        """pg_dump and the workers it has forked by now."""
+        """pg_dump and the workers it has forked by now, be it behind a wrapper."""
         leader = self._process.pid
-        try:
-            children = Path(f"/proc/{leader}/task/{leader}/children").read_text()
-        except FileNotFoundError:  # a kernel built without CONFIG_PROC_CHILDREN, or it has exited
-            return [leader, *_processes_of_group(leader)]
-        return [leader, *map(int, children.split())]
+        processes = [leader]
+        for process in processes:
+            try:
+                children = Path(f"/proc/{process}/task/{process}/children").read_text()
+            except (FileNotFoundError, ProcessLookupError):
+                # A kernel built without CONFIG_PROC_CHILDREN, or it has exited.
+                return [leader, *_processes_of_group(leader)]
+            processes += map(int, children.split())
+        return processes
 
 
 def explain_exit(code: int, lines: list[str]) -> BackupError:

@@ -68,10 +68,7 @@ class TcpProxy:
         with self._lock:
             victims, self._open = self._open, []
         for victim in victims:
-            try:
-                reset(victim)
-            except OSError:
-                continue  # it was closed already
+            _reset(victim)
 
     def _accept(self) -> None:
         while True:
@@ -102,8 +99,9 @@ class TcpProxy:
                         self.from_client += len(data)
                 sink.sendall(data)
             sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            return  # reset by either end, or by us
+        except OSError:  # by either end, or by us: the other end must learn of it
+            _reset(source)
+            _reset(sink)
 
     def _count_from_server(self, data: bytes) -> bytes:
         """What may still pass of `data`; freezes or resets when the limit is reached."""
@@ -123,3 +121,10 @@ class TcpProxy:
         with self._lock:
             self.from_server += len(data) - allowed
         return data
+
+
+def _reset(connection: socket.socket) -> None:
+    try:
+        reset(connection)
+    except OSError:
+        return  # it was closed already
