@@ -9,12 +9,12 @@ INSTALLED := $(VENV)/.installed
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 
 # What exists of each, so that a linter is given no path that is not there.
-python := $(wildcard entrypoint.py backup tests demo benchmarks)
+python := $(wildcard entrypoint.py backup tests demo benchmarks tools)
 workflows := $(wildcard .github/workflows/*.yml examples/workflows/*.yml)
 shell := $(wildcard .ci/run examples/*/*.sh)
 templates := $(wildcard examples/infrastructure/*.yaml examples/infrastructure/*.yml)
 
-.PHONY: help demo test lint image bench requirements clean
+.PHONY: help demo test lint image bench requirements rds-bundle clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make image         build the action's image as $(IMAGE)"
 	@echo "make bench         measure against pg_dump piped into aws s3 cp"
 	@echo "make requirements  renew the pins (needs uv)"
+	@echo "make rds-bundle    renew the roots that RDS is trusted by, from Amazon's bundles"
 	@echo "make clean         remove $(VENV) and caches"
 
 $(INSTALLED): requirements/dev.txt requirements/postgres.txt
@@ -73,6 +74,9 @@ requirements:
 	cd requirements && uv pip compile $(UV_COMPILE) --upgrade --constraints dev.txt --output-file runtime.txt runtime.in
 	cd requirements && uv pip compile $(UV_COMPILE) --no-deps --output-file postgres.txt postgres.in
 UV_COMPILE := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url
+
+rds-bundle: $(INSTALLED)
+	@$(VENV)/bin/python -m tools.refresh_rds_bundle
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache
