@@ -6,6 +6,7 @@ and what to do about it (hint). The traceback belongs in the debug log.
 
 from __future__ import annotations
 
+import signal
 from dataclasses import dataclass
 
 
@@ -88,3 +89,5 @@ class Interrupted(BaseException):
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"interrupted by signal {signal_number}")
         self.exit_code = 128 + signal_number
+        # Until the runner sends its next signal, or kills.
+        self.seconds_left = 7.5 if signal_number == signal.SIGINT else 2.5

@@ -111,7 +111,7 @@ def _source(reader: _Reader, environment: Mapping[str, str]) -> SourceSettings:
             reader.fault(name, "is given beside database-url", "give the one or the other")
     password = url.pop("password", "") or reader.text("password") or environment.get("PGPASSWORD")
     port = url.pop("port", "") or reader.text("port")
-    if port and not all(part.isdigit() and 0 < int(part) < 65536 for part in port.split(",")):
+    if port and not all(_is_number(part, 1, 65535) for part in port.split(",")):
         reader.fault("port", f"{port!r} is no port", "write a number from 1 to 65535")
     sslmode = url.pop("sslmode", "") or reader.text("sslmode")
     modes = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
@@ -204,13 +204,20 @@ def _compression(reader: _Reader) -> Compression | None:
     text = reader.text("compression")
     if not text:
         return None
-    method, _, level = text.partition(":")
-    low, high = _LEVELS.get(method, (1, 0))
-    fits = not level or (level.isdigit() and low <= int(level) <= high)
-    if method not in _LEVELS or not fits:
+    method, colon, level = text.partition(":")
+    if method not in _LEVELS or (colon and not _is_number(level, *_LEVELS[method])):
         reader.fault("compression", f"{text!r} is not known", "write zstd, zstd:3, gzip:6 or none")
         return None
     return Compression(method, int(level) if level and method != "none" else None)
+
+
+# The server keeps its timeouts in an int.
+_LONGEST_TIMEOUT_MS = 2**31 - 1
+
+
+def _is_number(text: str, low: int, high: int) -> bool:
+    """Whether the text is a whole number in that range, in the digits 0 to 9."""
+    return text.isascii() and text.isdigit() and low <= int(text) <= high
 
 
 class _Reader:
@@ -261,15 +268,17 @@ class _Reader:
 
     def number(self, name: str, low: int, high: int) -> int:
         text = self.text(name)
-        if text.isascii() and text.isdigit() and low <= int(text) <= high:
+        if _is_number(text, low, high):
             return int(text)
         self.fault(name, f"{text!r} will not do", f"write a whole number from {low} to {high}")
         return low
 
     def duration_ms(self, name: str) -> int:
         match = re.fullmatch(r"(\d+) ?(ms|s|min|h)", self.text(name))
-        if match and int(match[1]):
-            return int(match[1]) * {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}[match[2]]
+        if match:
+            unit = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}[match[2]]
+            if 0 < int(match[1]) * unit <= _LONGEST_TIMEOUT_MS:
+                return int(match[1]) * unit
         self.fault(name, f"{self.text(name)!r} is no duration", "write 60s, 5min or 500ms")
         return 1
 

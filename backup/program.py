@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Mapping
-from types import FrameType
+from collections.abc import Mapping
 from typing import Protocol
 
+from backup import interruption
 from backup.console import Console
 from backup.errors import BackupError, Interrupted
 from backup.inputs import read
-from backup.operations import backup, list_backups
 from backup.report.report import Report
 from backup.settings import Settings
-
-_RUN: Mapping[str, Callable[[Settings, Console, Mapping[str, str]], Report]] = {
-    "backup": backup.run,
-    "list": list_backups.run,
-}
 
 
 class Face(Console, Protocol):
@@ -30,20 +24,19 @@ class Face(Console, Protocol):
 
 def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) -> int:
     """Run the operation that `values` name; 0, or the exit code of the error's class."""
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)  # PID 1 would ignore it without a handler
+    interruption.listen()
     for name in ("password", "database-url"):
         if values.get(name):
             face.mask(values[name])
     try:
         chosen = read(values, environment)
-        face.published(_RUN[chosen.operation](chosen, face, environment))
+        face.published(_operate(chosen, face, environment))
         return 0
     except BackupError as error:
         face.failed(error)
         return error.exit_code
-    except Interrupted as interruption:
-        name = signal.Signals(interruption.exit_code - 128).name
+    except Interrupted as interrupted:
+        name = signal.Signals(interrupted.exit_code - 128).name
         ended = BackupError(
             f"interrupted by {name}",
             detail="the run was cancelled, or reached its timeout-minutes",
@@ -51,7 +44,7 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
             " Raise timeout-minutes if nobody cancelled it",
         )
         face.failed(ended)
-        return interruption.exit_code
+        return interrupted.exit_code
     except Exception as error:
         unexpected = BackupError(
             f"unexpected {type(error).__name__}: {error}",
@@ -63,8 +56,9 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
         return unexpected.exit_code
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    # A second signal must not break off the cleaning up that the first one began.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Interrupted(number)
+def _operate(chosen: Settings, console: Console, environment: Mapping[str, str]) -> Report:
+    # Importing them takes half a second, in which signals are heard already.
+    from backup.operations import backup, list_backups
+
+    operations = {"backup": backup.run, "list": list_backups.run}
+    return operations[chosen.operation](chosen, console, environment)

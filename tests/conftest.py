@@ -86,8 +86,12 @@ def noisy() -> Iterator[PostgresServer]:
         server.sql("CREATE DATABASE shop")
         fill(server, "shop", "noise", 32)
         for number in range(1, 9):
-            server.sql(f"CREATE TABLE small_{number} AS SELECT n FROM generate_series(1, 100) n", "shop")  # noqa: E501
-        server.sql("SELECT lo_from_bytea(n, '\\xcafe') FROM generate_series(70001, 70003) n", "shop")
+            server.sql(
+                f"CREATE TABLE small_{number} AS SELECT n FROM generate_series(1, 100) n", "shop"
+            )
+        server.sql(
+            "SELECT lo_from_bytea(n, '\\xcafe') FROM generate_series(70001, 70003) n", "shop"
+        )
         server.sql("CREATE ROLE reader LOGIN PASSWORD 'reader: 100%'", "shop")
         server.sql("ALTER ROLE reader SET statement_timeout = '1min'", "shop")
         server.sql("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader", "shop")

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from cryptography import x509
 
-from backup.aws.rds import ROOT_BUNDLE, is_rds_host, login_token
+from backup.aws.rds import is_rds_host, login_token
 from backup.aws.secrets import read_database_secret
 from backup.aws.session import AwsSession, open_session
 from backup.errors import AccessError, InputError
@@ -479,17 +476,3 @@ def test_a_login_token_is_signed_for_the_region_of_the_host_and_for_the_session(
     assert "DBUser=backup" in token
     assert "us-west-2%2Frds-db" in token
     assert lab.sts.exchanges[-1].access_key in token
-
-
-def test_the_root_bundle_holds_amazons_roots_that_are_still_valid() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        certificates = x509.load_pem_x509_certificates(ROOT_BUNDLE.read_bytes())
-    names = {certificate.subject.rfc4514_string() for certificate in certificates}
-    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=365)
-
-    assert len(certificates) == len(set(certificates))
-    assert all(certificate.not_valid_after_utc > soon for certificate in certificates)
-    assert all("Amazon" in name for name in names)
-    assert any("eu-central-1 Root CA RSA2048 G1" in name for name in names)
-    assert any("Amazon Root CA 1" in name for name in names)

@@ -344,7 +344,7 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
 
 
 def mount(folder: Path, kind: str, options: str) -> None:
-    command = ["mount", "-t", kind, "-o", options, "lab", folder]
+    command = ["mount", "-t", kind, "-o", options, "lab", str(folder)]
     if subprocess.run(command, capture_output=True).returncode:
         folder.rmdir()
         pytest.skip(f"this machine mounts no {kind}")

@@ -8,6 +8,7 @@ A folder without a manifest is no backup: nothing here ever counts it as one.
 
 from __future__ import annotations
 
+import functools
 import re
 import secrets
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ from backup.archive.manifest import NAME as MANIFEST
 from backup.model import BackupEntry
 
 _TIME = "%Y%m%dT%H%M%SZ"
-_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}")
+_ID = re.compile(r"([0-9]{8}T[0-9]{6}Z)-[0-9a-f]{6}")
 
 
 class Listed(Protocol):
@@ -65,7 +66,7 @@ def entries(prefix: str, listed: Iterable[Listed]) -> list[BackupEntry]:
     complete: set[tuple[str, str]] = set()
     for each in listed:
         parts = each.key.removeprefix(root).split("/", 2)
-        if len(parts) < 3 or not _ID.fullmatch(parts[1]):
+        if len(parts) < 3 or _time_of(parts[1]) is None:
             continue
         place = (parts[0], parts[1])
         if parts[2] == MANIFEST:
@@ -78,11 +79,22 @@ def entries(prefix: str, listed: Iterable[Listed]) -> list[BackupEntry]:
                 id=backup_id,
                 database=unquote(folder),
                 manifest_key=f"{root}{folder}/{backup_id}/{MANIFEST}",
-                time=datetime.strptime(backup_id[:16], _TIME).replace(tzinfo=UTC),
+                time=time,
                 stored_bytes=sum(stored.get((folder, backup_id), [])),
                 objects=len(stored.get((folder, backup_id), [])),
             )
             for folder, backup_id in complete
+            if (time := _time_of(backup_id))
         ),
         key=lambda entry: (entry.id, entry.database),
     )
+
+
+@functools.lru_cache(maxsize=1024)  # a backup has many objects, one after the other
+def _time_of(backup_id: str) -> datetime | None:
+    """When a backup was taken; None for a folder that is named like none."""
+    match = _ID.fullmatch(backup_id)
+    try:
+        return datetime.strptime(match[1], _TIME).replace(tzinfo=UTC) if match else None
+    except ValueError:  # digits, and no time: somebody else's folder must not stop a backup
+        return None

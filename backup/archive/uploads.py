@@ -18,7 +18,7 @@ from backup.model import StoredObject
 from backup.store import ObjectStore, StoredPart
 
 # Time for requests under way to notice that they are no longer wanted, in seconds.
-_STOP_SECONDS = 1.0
+_STOP_SECONDS = 0.8
 
 
 def encode_crc(value: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 
-from backup import __version__
+from backup import __version__, interruption
 from backup.archive import completeness
 from backup.archive.catalogue import new_place
 from backup.archive.follow import Follower
@@ -28,7 +28,7 @@ from backup.operations.previous import compare_with_previous, previous_backup
 from backup.operations.progress import DumpProgress
 from backup.operations.sources import find_source
 from backup.postgres.clients import best_compression, choose, installed, supports
-from backup.postgres.connection import connect, pinned
+from backup.postgres.connection import connect, hang_up, pinned
 from backup.postgres.counts import tables_with_data
 from backup.postgres.dump import DumpPlan, RunningDump
 from backup.postgres.globals import dump_globals
@@ -40,8 +40,9 @@ from backup.wording import count
 
 _UPLOAD_THREADS = 4
 
-# How long aborting uploads may take. A runner that cancels a job kills it 7.5 s after SIGINT.
-_PATIENCE_SECONDS, _PATIENCE_WHEN_INTERRUPTED_SECONDS = 30.0, 4.0
+# How long aborting uploads may take; and what the rest of the ending takes at the most, which is
+# to be left over of the time that a signal gives.
+_PATIENCE_SECONDS, _OTHER_ENDING_SECONDS = 30.0, 1.9
 
 
 def run(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
@@ -60,8 +61,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
         with phases.phase("Connect and take a snapshot"):
             source = find_source(settings.source, session, console)
             connection = connect(source)
-            # Its transaction only reads, and may have been cut after its last use: nothing to end.
-            undo.callback(connection.close)
+            undo.callback(hang_up, connection)
             source = pinned(source, connection)
             server = server_version(connection)
             client = _client_for(server, console, environment)
@@ -94,6 +94,8 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
             counter = undo.enter_context(
                 RowCounter(connection, with_data if options.row_counts else ())
             )
+            # The first to be undone: what follows must not be broken off.
+            undo.callback(interruption.ignore)
             follower = Follower(
                 plan.folder,
                 scratch,
@@ -174,8 +176,8 @@ def _uploads(bucket: Bucket, root: str, console: Console) -> Iterator[Uploads]:
     patience = _PATIENCE_SECONDS
     try:
         yield uploads
-    except Interrupted:
-        patience = _PATIENCE_WHEN_INTERRUPTED_SECONDS
+    except Interrupted as interrupted:
+        patience = interrupted.seconds_left - _OTHER_ENDING_SECONDS
         raise
     finally:
         if left := uploads.close(patience):

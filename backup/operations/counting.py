@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from backup.model import Relation
-from backup.postgres.connection import Connection
+from backup.postgres.connection import Connection, cancel
 from backup.postgres.counts import count_rows
+
+_STOP_SECONDS = 0.3
 
 
 class RowCounter:
@@ -32,8 +34,8 @@ class RowCounter:
     ) -> None:  # fmt: skip
         self._stop.set()
         if self._thread.is_alive():
-            self._connection.cancel_safe(timeout=2)
-            self._thread.join(2)
+            cancel(self._connection)
+            self._thread.join(_STOP_SECONDS)
 
     def result(self) -> list[Relation]:
         """The counted tables, once all are counted. Raises DumpError."""

@@ -6,6 +6,7 @@ be able to point the backup at another database, so both ways in drop what could
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -15,6 +16,7 @@ from typing import Any, TypeAlias
 
 import psycopg
 import psycopg.conninfo
+from psycopg.pq import TransactionStatus
 
 from backup.errors import InputError
 from backup.postgres.diagnosis import connection_failure, is_transient
@@ -30,6 +32,8 @@ _DEFAULTS = {
     "keepalives_interval": "10",
     "keepalives_count": "6",
 }
+_CANCEL_SECONDS = 0.5
+
 # Their values are secrets, and pg_dump takes parameters only through argv.
 _SECRET_PARAMETERS = ("sslpassword", "oauth_client_secret")
 # client_encoding would change the encoding of the dump, service what is dumped, passfile who asks.
@@ -163,6 +167,22 @@ def pinned(source: Source, connection: Connection) -> Source:
     )
     address = (("hostaddr", info.hostaddr),) if info.hostaddr else ()
     return replace(source, host=info.host, port=str(info.port), parameters=kept + address)
+
+
+def cancel(connection: Connection) -> None:
+    """End what runs on the server; a server that does not answer learns of it later."""
+    with contextlib.suppress(psycopg.Error):
+        connection.cancel_safe(timeout=_CANCEL_SECONDS)
+
+
+def hang_up(connection: Connection) -> None:
+    """Close a connection that only read, whatever state it is in. Never waits for the server.
+
+    What still runs there is cancelled: it would go on to wait for a lock, or to count.
+    """
+    if connection.info.transaction_status == TransactionStatus.ACTIVE:
+        cancel(connection)
+    connection.close()
 
 
 def child_environment(source: Source, inherited: Mapping[str, str]) -> dict[str, str]:

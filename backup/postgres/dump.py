@@ -17,7 +17,7 @@ from backup.postgres.connection import Source, child_environment, conninfo
 from backup.settings import Compression, DumpSettings
 
 # Between SIGTERM, on which pg_dump cancels its queries on the server, and SIGKILL.
-_GRACE_SECONDS = 2.0
+_GRACE_SECONDS = 0.7
 
 
 @dataclass(frozen=True)

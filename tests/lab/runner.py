@@ -227,12 +227,12 @@ def start_image(
     env: Mapping[str, str] | None = None,
     *,
     job_path: str | None = None,
-    mounts: Mapping[Path, str] | None = None,
+    workspace: Path | None = None,
 ) -> RunningAction:
     """Start the built image with the command line of the runner, on the host's network.
 
-    `job_path` is a PATH that the job set; `mounts` are extra read-only files. A signal sent goes
-    to the docker client, which passes it on to PID 1.
+    `job_path` is a PATH that the job set; `workspace` a folder to mount, read-only, in place of
+    an empty one. A signal sent goes to the docker client, which passes it on to PID 1.
     """
     home, marker = _folders()
     container = f"lab-{marker}"
@@ -256,12 +256,10 @@ def start_image(
         home / "temp": "/github/runner_temp",
         home / "home": "/github/home",
         home / "files": "/github/files",
-        home / "workspace": "/github/workspace",
+        workspace or home / "workspace": "/github/workspace" + (":ro" if workspace else ""),
     }
     for source, target in volumes.items():
         command += ["-v", f"{source}:{target}"]
-    for source, target in (mounts or {}).items():
-        command += ["-v", f"{source}:{target}:ro"]
     docker = {name: v for name, v in os.environ.items() if name in ("PATH", "HOME", "DOCKER_HOST")}
     return RunningAction([*command, image], job | docker, home, marker)
 
@@ -272,11 +270,11 @@ def run_image(
     env: Mapping[str, str] | None = None,
     *,
     job_path: str | None = None,
-    mounts: Mapping[Path, str] | None = None,
+    workspace: Path | None = None,
     timeout: float = TIMEOUT,
 ) -> ActionRun:
     """Run the built image to its end; see `start_image`."""
-    with start_image(image, inputs, env, job_path=job_path, mounts=mounts) as running:
+    with start_image(image, inputs, env, job_path=job_path, workspace=workspace) as running:
         return running.finish(timeout)
 
 

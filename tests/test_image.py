@@ -1,0 +1,208 @@
+"""The built image, run as the runner runs it: PID 1, its workspace, its HOME, a hostile job."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests import by_hand
+from tests.conftest import MAJORS
+from tests.lab.cloud import Cloud, source_inputs
+from tests.lab.postgres import PostgresServer
+from tests.lab.runner import run_image, start_image
+from tests.lab.tcp import TcpProxy
+from tests.steps import database_named, drop_roles, fill_with_chance, forget, green
+
+pytestmark = pytest.mark.image
+
+EVERYTHING = Path(__file__).with_name("everything.sql")
+
+
+@pytest.fixture(scope="module")
+def image() -> str:
+    name = os.environ.get("PG_BACKUP_TEST_IMAGE")
+    if not name:
+        pytest.skip(
+            "no image is named in PG_BACKUP_TEST_IMAGE; on a machine with a Docker engine:"
+            " make image && PG_BACKUP_TEST_IMAGE=pg-backup-action:dev make test"
+        )
+    return name
+
+
+def inside(image: str, script: str) -> str:
+    """What a shell in the image prints."""
+    command = ["docker", "run", "--rm", "--network", "none", "--entrypoint", "/bin/sh"]
+    result = subprocess.run(
+        [*command, image, "-c", script], capture_output=True, text=True, check=True
+    )
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def majors(image: str) -> list[int]:
+    """Of the clients in the image."""
+    return [int(name) for name in inside(image, "ls /usr/lib/postgresql").split()]
+
+
+def test_the_image_has_every_program_of_its_clients_and_each_runs(
+    image: str, majors: list[int]
+) -> None:
+    programs = ("pg_dump", "pg_dumpall", "pg_restore", "psql")
+    for major in majors:
+        folder = f"/usr/lib/postgresql/{major}/bin"
+        told = inside(image, "; ".join(f"{folder}/{name} --version" for name in programs))
+        expected = [f"{name} (PostgreSQL) {major}" for name in programs]
+        assert expected == [line.split(".")[0] for line in told.splitlines()]
+
+
+def test_the_image_has_the_clients_of_every_supported_major(majors: list[int]) -> None:
+    missing = sorted(set(MAJORS) - set(majors))
+    if missing and {15, 17, 18} == set(majors):
+        pytest.skip(
+            f"this image was built from Debian's own suites, which have no clients {missing}: the"
+            " workflow `test` builds it from apt.postgresql.org"
+        )
+    assert [] == missing
+
+
+def test_the_image_holds_nothing_that_installs_or_compiles(image: str) -> None:
+    unwanted = ("pip", "pip3", "gcc", "cc", "make", "git", "curl", "wget", "pg_wrapper")
+    found = inside(image, f"for name in {' '.join(unwanted)}; do command -v $name || true; done")
+    assert "" == found
+    assert "" == inside(image, "ls /opt/venv/bin | grep -i pip || true")
+    packages = inside(image, "dpkg-query --show --showformat '${Package}\\n'").split()
+    assert {"perl", "perl-modules-5.40", "postgresql-client-common"}.isdisjoint(packages)
+    assert "" == inside(image, "ls /var/lib/apt/lists /app | grep -v -e app: -e lists: -e '^$'"
+                               " -e entrypoint.py -e backup -e __pycache__ || true")  # fmt: skip
+
+
+@pytest.fixture
+def hostile_workspace(tmp_path: Path) -> Path:
+    """A checked-out repository that brings programs and modules of ours and of others."""
+    workspace = tmp_path / "workspace"
+    programs, modules = workspace / "bin", workspace / "modules"
+    programs.mkdir(parents=True)
+    for name in ("pg_dump", "pg_dumpall", "psql", "python", "python3", "sh"):
+        script = programs / name
+        script.write_text(
+            '#!/bin/sh\n[ "$1" = --version ] && echo "pg_dump (PostgreSQL) 17.99" && exit\n'
+            "echo ran >/github/files/hostile; exit 1\n"
+        )
+        script.chmod(0o755)
+    for folder in (workspace, modules):
+        for name in ("backup", "botocore", "psycopg", "sitecustomize", "usercustomize"):
+            (folder / name).mkdir(parents=True)
+            (folder / name / "__init__.py").write_text("raise SystemExit(77)\n")
+    return workspace
+
+
+def test_a_backup_by_the_image_restores_equal_whatever_the_job_puts_in_its_way(
+    image: str,
+    majors: list[int],
+    postgres: PostgresServer,
+    cloud: Cloud,
+    tmp_path: Path,
+    hostile_workspace: Path,
+) -> None:
+    ((version,),) = postgres.sql("SHOW server_version")
+    if int(version.split(".")[0]) not in majors:
+        pytest.skip(f"the image has no client of {version}, with which the result is compared")
+    with PostgresServer(postgres.binaries) as server:
+        database_named(server, "shop", EVERYTHING.read_text())
+        fill_with_chance(server, "shop", "kinds.bulk", 10)
+        with start_image(
+            image,
+            cloud.inputs | source_inputs(server, "shop"),
+            cloud.env
+            | {
+                "PYTHONPATH": "/github/workspace/modules",
+                "PYTHONSTARTUP": "/github/workspace/backup/__init__.py",
+                "PYTHONHOME": "/nowhere",
+                "PGHOST": "nowhere.invalid",
+                "PGSERVICE": "nowhere",
+                "PGOPTIONS": "-c search_path=nowhere",
+                "LC_ALL": "nowhere",
+            },
+            job_path="/github/workspace/bin:/usr/bin:/bin",
+            workspace=hostile_workspace,
+        ) as running:
+            run = running.finish()
+            assert not (running.home / "files/hostile").exists(), "the job's programs were run"
+        before, roles_before = by_hand.plain(server, "shop"), by_hand.roles(server)
+        green(run)
+        forget(server, "shop")
+        drop_roles(server)
+        shell = by_hand.shell(tmp_path, server, cloud)
+        for line in by_hand.restore_lines(run):
+            shell.run(line)
+        after, roles_after = by_hand.plain(server, "restored"), by_hand.roles(server)
+
+    assert "" == by_hand.first_difference(before, after)
+    assert "" == by_hand.first_difference(roles_before, roles_after)
+    (manifest,) = cloud.manifests().values()
+    assert "17.99" != manifest["client"]["version"]
+    assert {"backup-id", "s3-uri"} <= run.outputs.keys()
+
+
+@pytest.mark.parametrize(
+    ("sent", "code", "within"), [(signal.SIGTERM, 143, 2.5), (signal.SIGINT, 130, 7.5)]
+)
+def test_a_cancelled_container_ends_in_time_and_leaves_nothing(
+    image: str,
+    postgres: PostgresServer,
+    cloud: Cloud,
+    sent: signal.Signals,
+    code: int,
+    within: float,
+) -> None:
+    name = database_named(postgres, f"cancelled {code}", "CREATE TABLE noise (block bytea)")
+    fill_with_chance(postgres, name, "noise", 16)
+    with TcpProxy(postgres.port, bandwidth=10e6) as slow:
+        inputs = cloud.inputs | source_inputs(postgres, name, port=str(slow.port))
+        with start_image(image, inputs, cloud.env) as running:
+            running.wait_for("Dump and upload")
+            deadline = time.monotonic() + 30
+            while not cloud.proxy.seen("PUT", "partNumber=") and time.monotonic() < deadline:
+                time.sleep(0.02)
+            began = time.monotonic()
+            running.send(sent)
+            run = running.finish()
+            took = time.monotonic() - began
+    time.sleep(0.2)
+    sessions = postgres.sql(
+        f"SELECT query FROM pg_stat_activity WHERE datname = 'cancelled {code}'"
+    )
+    forget(postgres, name)
+
+    assert code == run.exit_code, run.output
+    # The docker client takes a part of a second to notice the end.
+    assert took < within + 1
+    (error,) = run.errors
+    assert f"interrupted by {sent.name}" == error.title
+    assert [] == run.leftovers
+    assert [] == sessions
+    assert {} == cloud.objects()
+    assert [] == cloud.open_uploads()
+    left = subprocess.run(
+        ["docker", "ps", "--all", "--filter", f"ancestor={image}", "--format", "{{.Names}}"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"lab-{running.marker}" not in left.stdout
+
+
+def test_the_image_refuses_bad_inputs_as_the_program_does(image: str, cloud: Cloud) -> None:
+    """Inputs with hyphens in their names arrive, which they would not behind a shell."""
+    run = run_image(image, {"aws-region": "x", "role-to-assume": "y", "lock-timeout": "z"})
+
+    assert 2 == run.exit_code
+    told = set(re.findall(r"^([a-z-]+): ", run.errors[0].message, re.MULTILINE))
+    assert {"aws-region", "role-to-assume", "lock-timeout", "bucket"} <= told
+    assert [] == cloud.proxy.records
