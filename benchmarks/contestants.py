@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -46,12 +45,10 @@ def zstd_pipe() -> Contestant:
     return _pipe("zstd-pipe", "pg_dump -Fc -Z zstd:1")
 
 
-def local(folder: Path) -> Contestant:
+def local() -> Contestant:
     """pg_dump alone: no upload, the whole archive on the disk."""
     dump = "pg_dump -Fd -j 2 -Z zstd:1"
-    return Contestant(
-        "local", dump, ("/bin/sh", "-c", f"{dump} -f {shlex.quote(str(folder / 'dump'))}")
-    )
+    return Contestant("local", dump, ("/bin/sh", "-c", f'{dump} -f "$TMPDIR/dump"'))
 
 
 def _pipe(name: str, dump: str, most_rounds: int | None = None) -> Contestant:
@@ -61,9 +58,9 @@ def _pipe(name: str, dump: str, most_rounds: int | None = None) -> Contestant:
 
 
 def environment(
-    binaries: Path, server: PostgresServer, sink: Sink, sts: HttpService, scratch: Path
+    binaries: Path, server: PostgresServer, sink: Sink, sts: HttpService
 ) -> dict[str, str]:
-    """The same for all: one server, verified TLS, one store, one scratch folder."""
+    """The same for all: one server, verified TLS, one store."""
     assert server.certificates is not None
     here = str(Path(sys.executable).parent)
     path = os.pathsep.join([str(binaries), here, os.environ.get("PATH", os.defpath)])
@@ -79,7 +76,6 @@ def environment(
         "PATH": path,
         "PYTHONPATH": str(REPOSITORY),
         "PG_BACKUP_CLIENTS": str(binaries),
-        "TMPDIR": str(scratch),
         "PGDATABASE": DATABASE,
         "PGSSLMODE": "verify-full",
         "DATABASE_URL": url,

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import psycopg.conninfo
 
-from tests.lab.aws import REGION
+from tests.lab.aws import REGION, REPOSITORY
 from tests.lab.cloud import Cloud
 from tests.lab.postgres import PostgresServer, installed
 from tests.lab.runner import ActionRun
+from tests.steps import green
 
 # The roles are missing after a disaster, so what is behind this is run as well.
 _ROLES = "# roles, if they are missing: "
@@ -65,6 +66,14 @@ def restore_lines(run: ActionRun) -> list[str]:
     block = re.search(r"^### Restore it by hand\n+```sh\n(.*?)^```", run.summary, re.S | re.M)
     assert block is not None, run.summary
     return [line.removeprefix(_ROLES) for line in block[1].splitlines()]
+
+
+def readme_blocks(heading: str) -> list[str]:
+    """The shell blocks of a section of the README, without comment signs before commands."""
+    text = (REPOSITORY / "README.md").read_text()
+    section = text.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    blocks: list[str] = re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+    return [block.replace(f"\n{_ROLES}", "\n") for block in blocks]
 
 
 def fetch(run: ActionRun, shell: Shell) -> Path:
@@ -120,3 +129,17 @@ def first_difference(expected: bytes, actual: bytes) -> str:
         for text in (one, other)
     ]
     return f"line {number + 1}:\n{shown[0]}\n--- and not ---\n{shown[1]}"
+
+
+def assert_same_dump(
+    run: ActionRun,
+    cloud: Cloud,
+    server: PostgresServer,
+    database: str,
+    folder: Path,
+    *options: str,
+) -> None:
+    """The step was green, and its archive is what pg_dump prints of the source itself."""
+    expected = plain(server, database, *options)
+    actual = script(green(run), shell(folder, server, cloud))
+    assert "" == first_difference(expected, actual)

@@ -17,6 +17,7 @@ GROUND = {
     "backup.console",
     "backup.errors",
     "backup.inputs",
+    "backup.interruption",
     "backup.model",
     "backup.settings",
     "backup.store",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import yaml
 
 from backup.cli import parser
 from backup.settings import OPTIONS
@@ -19,6 +19,8 @@ from tests.lab.postgres import PostgresServer
 from tests.lab.runner import ActionRun, run_action
 from tests.lab.tcp import TcpProxy
 from tests.steps import back_up, database_named, forget, green
+
+yaml: Any = importlib.import_module("yaml")  # has no type information of its own
 
 
 @pytest.fixture(scope="module")
@@ -183,9 +185,12 @@ def test_a_misspelled_input_is_refused_with_the_name_that_was_meant(untouched: U
 
     assert 2 == run.exit_code
     (error,) = run.errors
-    assert "comression: is not an input of this action; did you mean compression?" in error.message
-    assert "role-to-asume: is not an input of this action; did you mean role-to-assume?" in error.message
-    assert "quux: is not an input of this action; remove it" in error.message
+    for name, remedy in (
+        ("comression", "did you mean compression?"),
+        ("role-to-asume", "did you mean role-to-assume?"),
+        ("quux", "remove it"),
+    ):
+        assert f"{name}: is not an input of this action; {remedy}" in error.message
     untouched.assert_nobody_knocked()
 
 
@@ -219,4 +224,3 @@ def test_an_empty_input_means_its_default(postgres: PostgresServer, cloud: Cloud
     forget(postgres, name)
 
     assert run.outputs["s3-uri"].startswith(f"s3://{cloud.bucket}/postgresql/defaults/")
-

@@ -157,7 +157,7 @@ def test_while_s3_begins_an_upload(shop: Stage, network: TcpProxy, number: signa
     shop.cloud.proxy.add(Stall(2.0), method="POST", pattern=r"\?uploads")
     with shop.start() as running:
         wait_until(lambda: shop.cloud.proxy.faults[0].hits)
-        time.sleep(1.2)
+        time.sleep(1.6)
         interrupted(running, number, shop, network)
 
 

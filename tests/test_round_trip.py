@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from urllib.parse import quote
 
-import psycopg
-from psycopg import sql
 import pytest
 
 from tests import by_hand
 from tests.conftest import MAJORS, skip_without
-from tests.lab.aws import REGION, Ministack, Moto
-from tests.lab.cloud import Cloud, listing, new_cloud, source_inputs, writing
-from tests.lab.commands import secrets_seen
+from tests.lab.aws import Ministack
+from tests.lab.cloud import Cloud, listing, new_cloud, writing
 from tests.lab.issuer import Issuer
-from tests.lab.login import LoginFront, VersionFront
+from tests.lab.login import VersionFront
 from tests.lab.postgres import PostgresServer, installed
-from tests.lab.runner import ActionRun, run_action
 from tests.steps import (
     back_up,
     database_named,
@@ -27,12 +22,10 @@ from tests.steps import (
     fill_with_chance,
     forget,
     green,
-    identifier,
 )
 
 EVERYTHING = Path(__file__).with_name("everything.sql")
-HOSTILE_NAME = "-it's \"100%\" a=b.c $HOME/🐘\nline two; DROP"
-HOSTILE_PASSWORD = " pa:ss\\word' \"%41\nsecond line@/?#& é "
+HOSTILE_NAME = '-it\'s "100%" a=b.c $HOME/🐘\nline two; DROP'
 
 
 @pytest.mark.parametrize("major", MAJORS)
@@ -61,6 +54,35 @@ def test_a_restore_by_hand_with_the_lines_of_the_summary_gives_the_same_database
     assert [] == run.warnings
 
 
+ORDERS = "SELECT n AS id, md5(n::text) AS note FROM generate_series(1, 4000) n"
+
+
+@pytest.mark.parametrize("lines", ["the whole", "one table"])
+def test_the_lines_of_the_readme_restore_a_backup(
+    postgres: PostgresServer, cloud: Cloud, tmp_path: Path, lines: str
+) -> None:
+    if lines == "one table" and not shutil.which("jq"):
+        pytest.skip("jq is not installed here; runners of GitHub have it")
+    database_named(postgres, "shop", f"CREATE TABLE orders AS {ORDERS}; CREATE TABLE t (x int)")
+    run = green(back_up(cloud, postgres, "shop"))
+    before = by_hand.plain(postgres, "shop")
+    forget(postgres, "shop")
+    shell = by_hand.shell(tmp_path, postgres, cloud)
+    whole, one_table, *_ = (
+        block.replace("BUCKET", cloud.bucket).replace("ID", run.outputs["backup-id"])
+        for block in by_hand.readme_blocks("Restoring by hand")
+    )
+
+    shell.run(f"set -e\n{whole}")
+    if lines == "one table":
+        postgres.sql("TRUNCATE orders", "restored")
+        shell.run(f"set -e\n{one_table}")
+    after = by_hand.plain(postgres, "restored")
+    forget(postgres, "restored")
+
+    assert "" == by_hand.first_difference(before, after)
+
+
 # Variants: the archive as SQL is what pg_dump itself prints, so no second database is needed.
 
 SHOP = """
@@ -81,19 +103,6 @@ def shop(postgres: PostgresServer) -> Iterator[str]:
     forget(postgres, "round trip shop")
 
 
-def assert_same_script(
-    run: ActionRun,
-    cloud: Cloud,
-    server: PostgresServer,
-    database: str,
-    folder: Path,
-    *options: str,
-) -> None:
-    shell = by_hand.shell(folder, server, cloud)
-    expected = by_hand.plain(server, database, *options)
-    assert "" == by_hand.first_difference(expected, by_hand.script(green(run), shell))
-
-
 @pytest.mark.parametrize(
     ("compression", "jobs", "ending"),
     [
@@ -111,7 +120,7 @@ def test_each_compression_and_number_of_jobs_gives_the_same_dump(
 ) -> None:  # fmt: skip
     run = back_up(cloud, postgres, shop, {"compression": compression, "jobs": jobs})
 
-    assert_same_script(run, cloud, postgres, shop, tmp_path)
+    by_hand.assert_same_dump(run, cloud, postgres, shop, tmp_path)
     (manifest,) = cloud.manifests().values()
     data = [member["name"] for member in manifest["members"] if "table" in member]
     assert 4 == len(data)
@@ -158,7 +167,7 @@ def test_a_selection_is_what_pg_dump_selects_and_the_manifest_says_so(
 ) -> None:  # fmt: skip
     run = back_up(cloud, postgres, shop, inputs)
 
-    assert_same_script(run, cloud, postgres, shop, tmp_path, *options)
+    by_hand.assert_same_dump(run, cloud, postgres, shop, tmp_path, *options)
     (manifest,) = cloud.manifests().values()
     for name, text in inputs.items():
         patterns = [line for line in text.splitlines() if line]
@@ -180,7 +189,7 @@ def test_rows_are_not_counted_where_nobody_wants_them(
 ) -> None:
     run = back_up(cloud, postgres, shop, {"row-counts": "false"})
 
-    assert_same_script(run, cloud, postgres, shop, tmp_path)
+    by_hand.assert_same_dump(run, cloud, postgres, shop, tmp_path)
     (manifest,) = cloud.manifests().values()
     assert {None} == {relation["rows"] for relation in manifest["inventory"]["relations"]}
     assert "rows not counted" in run.summary
@@ -193,118 +202,8 @@ def test_backups_may_lie_at_the_root_of_the_bucket(
         cloud.allow(writing(cloud.bucket, prefix=""), listing(cloud.bucket))
         run = back_up(cloud, postgres, shop, {"prefix": "/"})
 
-        assert_same_script(run, cloud, postgres, shop, tmp_path)
+        by_hand.assert_same_dump(run, cloud, postgres, shop, tmp_path)
         assert all(key.startswith("round%20trip%20shop/2") for key in cloud.objects())
-
-
-# Other ways to log in.
-
-
-@pytest.fixture(scope="module")
-def clerk(postgres: PostgresServer, shop: str) -> Iterator[str]:
-    """A user with a name and a password that no quoting survives by accident."""
-    name = "clerk: @/?#%41 'x' \"y\""
-    with psycopg.connect(postgres.url(), autocommit=True) as connection:
-        connection.execute(
-            sql.SQL("CREATE ROLE {} LOGIN SUPERUSER PASSWORD {}").format(
-                sql.Identifier(name), HOSTILE_PASSWORD
-            )
-        )
-    yield name
-    postgres.sql(f"DROP ROLE {identifier(name)}")
-
-
-@pytest.mark.parametrize("way", ["password", "PGPASSWORD", "database-url"])
-def test_a_hostile_user_and_password_log_in_by_every_way(
-    postgres: PostgresServer, cloud: Cloud, shop: str, clerk: str, tmp_path: Path, way: str
-) -> None:
-    parts = source_inputs(postgres, shop, user=clerk)
-    del parts["password"]
-    env = {}
-    match way:
-        case "password":
-            given = parts | {"password": HOSTILE_PASSWORD}
-        case "PGPASSWORD":
-            given, env = parts, {"PGPASSWORD": HOSTILE_PASSWORD}
-        case _:
-            user, password = quote(clerk, safe=""), quote(HOSTILE_PASSWORD, safe="")
-            place = f"127.0.0.1:{postgres.port}/{quote(shop)}"
-            given = {
-                "database-url": f"postgresql://{user}:{password}@{place}?application_name=a%20b"
-            }
-    run = run_action(
-        cloud.inputs | given, cloud.env | env | {"PG_BACKUP_CLIENTS": str(postgres.binaries)}
-    )
-
-    assert_same_script(run, cloud, postgres, shop, tmp_path)
-
-
-@pytest.mark.parametrize("form", ["plain", "the JSON of RDS"])
-def test_the_password_comes_from_secrets_manager(
-    postgres: PostgresServer, moto: Moto, issuer: Issuer, shop: str, clerk: str,
-    tmp_path: Path, form: str,
-) -> None:  # fmt: skip
-    secret = {
-        "engine": "postgres",
-        "host": "127.0.0.1",
-        "port": postgres.port,
-        "username": clerk,
-        "password": HOSTILE_PASSWORD,
-        "dbname": shop,
-    }
-    text = HOSTILE_PASSWORD + "\n" if form == "plain" else json.dumps(secret)
-    with new_cloud(moto, issuer) as cloud:
-        name = f"shop/{cloud.bucket}"
-        moto.client("secretsmanager").create_secret(Name=name, SecretString=text)
-        parts = {"password-secret-id": name}
-        if form == "plain":
-            parts |= source_inputs(postgres, shop, user=clerk)
-            del parts["password"]
-        run = run_action(
-            cloud.inputs | parts, cloud.env | {"PG_BACKUP_CLIENTS": str(postgres.binaries)}
-        )
-
-        assert_same_script(run, cloud, postgres, shop, tmp_path)
-
-
-@pytest.fixture
-def token_user(postgres: PostgresServer) -> Iterator[str]:
-    """A user who may log in without a password, for what is in front asks for a token."""
-    postgres.sql("CREATE ROLE token_user LOGIN SUPERUSER")
-    rules = postgres.data / "pg_hba.conf"
-    usual = rules.read_text()
-    rules.write_text(f"host all token_user 127.0.0.1/32 trust\n{usual}")
-    postgres.sql("SELECT pg_reload_conf()")
-    yield "token_user"
-    rules.write_text(usual)
-    postgres.sql("SELECT pg_reload_conf()")
-    postgres.sql("DROP ROLE token_user")
-
-
-def test_iam_auth_logs_in_with_a_signed_token_for_each_connection(
-    postgres: PostgresServer, cloud: Cloud, shop: str, token_user: str, tmp_path: Path
-) -> None:
-    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-    parts = source_inputs(postgres, shop, user=token_user)
-    del parts["password"], parts["port"]
-    inputs = cloud.inputs | parts | {"iam-auth": "true", "jobs": "2"}
-    del inputs["role-to-assume"]
-    env = cloud.env | keys | {"PG_BACKUP_CLIENTS": str(postgres.binaries)}
-    with LoginFront(postgres.port, "test", "test", REGION) as front:
-        run = run_action(inputs | {"port": str(front.port)}, env)
-    with LoginFront(postgres.port, "test", "the secret of another key", REGION) as stranger:
-        refused = run_action(inputs | {"port": str(stranger.port)}, env)
-
-    assert_same_script(run, cloud, postgres, shop, tmp_path)
-    assert [] == front.refusals
-    # Ours, pg_dumpall's, pg_dump's own and its two workers'.
-    assert len(front.tokens) >= 5
-    assert ["its signature is wrong"] == stranger.refusals
-    assert 3 == refused.exit_code
-    assert "the database refused the login token of user token_user" == refused.errors[0].title
-    for ended in (run, refused):
-        visible = ended.log.visible + ended.summary
-        assert [] == secrets_seen(visible, front.tokens + stranger.tokens)
 
 
 # Clients of other majors.

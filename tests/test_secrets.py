@@ -15,10 +15,10 @@ import pytest
 from psycopg import sql
 
 from tests.lab.cloud import Cloud, source_inputs
-from tests.lab.commands import secrets_seen
+from tests.lab.commands import secrets_seen, unescape_data
 from tests.lab.faults import ACCESS_DENIED, Answer
 from tests.lab.postgres import PostgresServer
-from tests.lab.runner import ActionRun, RunningAction
+from tests.lab.runner import ActionRun
 from tests.lab.tcp import TcpProxy
 from tests.steps import database_named, fill_with_chance, forget, start_backup
 
@@ -28,9 +28,8 @@ DATABASE = "secrets"
 
 @dataclass
 class CommandLines:
-    """Every command line of a step's processes, looked at every few milliseconds."""
+    """Every command line of young processes, looked at every few milliseconds."""
 
-    running: RunningAction
     seen: set[str] = field(default_factory=set)
 
     def __enter__(self) -> CommandLines:
@@ -88,9 +87,11 @@ def run_watched(
     cloud: Cloud, server: PostgresServer, inputs: Mapping[str, str], env: Mapping[str, str]
 ) -> ActionRun:
     """The step's end; asserts that no secret was anywhere, each in every form it may take."""
-    with start_backup(cloud, server, DATABASE, inputs, env) as running:
-        with CommandLines(running) as lines:
-            run = running.finish()
+    with (
+        start_backup(cloud, server, DATABASE, inputs, env) as running,
+        CommandLines() as lines,
+    ):
+        run = running.finish()
     keys = [
         mask
         for mask in run.log.masks
@@ -109,15 +110,14 @@ def run_watched(
     assert [] == secrets_seen("\n".join(told), secrets)
     # What a person could read if the runner masked nothing at all.
     assert [] == secrets_seen(run.log.printed, secrets)
+    assert [] == secrets_seen(unescape_data(run.log.printed), secrets)
     assert any("--format=directory" in line for line in lines.seen) or run.exit_code
     assert [] == secrets_seen("\n".join(lines.seen), secrets)
     assert any("entrypoint.py" in line for line in lines.seen)
     return run
 
 
-def test_nothing_is_told_by_a_backup_that_succeeds(
-    secretive: PostgresServer, cloud: Cloud
-) -> None:
+def test_nothing_is_told_by_a_backup_that_succeeds(secretive: PostgresServer, cloud: Cloud) -> None:
     run = run_watched(cloud, secretive, by_parts(secretive), {"ACTIONS_STEP_DEBUG": "true"})
 
     assert 0 == run.exit_code, run.output

@@ -127,6 +127,9 @@ class Follower:
             self._uploads.check()
             files = look(self._folder)
             held = frozenset() if finished else self._process.open_files()
+            took = time.monotonic() - began
+            if not finished:
+                self._weigh(files)
             for file in files:
                 self._take(file, closed=file.name not in held)
             self._send_pack()
@@ -134,8 +137,6 @@ class Follower:
             report(self._sent())
             if finished:
                 return
-            self._weigh(files)
-            took = time.monotonic() - began
             self._uploads.wait(max(_LOOK_EVERY_SECONDS, took / _LONGEST_LOOK_SHARE - took))
 
     def add(self, name: str, content: bytes) -> None:
@@ -169,7 +170,10 @@ class Follower:
         if growing is None:
             upload = self._uploads.open(_ARCHIVE + file.name)
             growing = self._growing[file.name] = GrowingFile(path, upload)
-        growing.send(size, finished=closed, uploads=self._uploads)
+        while growing.send_part(size, finished=closed, uploads=self._uploads):
+            if not closed:
+                # Hashing a part takes a while, in which pg_dump writes on.
+                self._weigh(look(self._folder))
         if closed:
             self._members.append(growing.as_member())
             self._draining[file.name] = self._growing.pop(file.name)
@@ -201,7 +205,15 @@ class Follower:
         allocated = sum(file.allocated for file in (*files, *look(self._packs)))
         growing = self._growing.values()
         needed = 2 * sum(each.upload.next_part_bytes for each in growing)
-        self._pressure.weigh(allocated, needed, draining=self._uploads.outstanding_bytes > 0)
+        draining = self._uploads.outstanding_bytes > 0 or any(map(self._has_part, files))
+        self._pressure.weigh(allocated, needed, draining=draining)
+
+    def _has_part(self, file: ScratchFile) -> bool:
+        """Whether a part of the file can be sent that was not sent yet."""
+        growing = self._growing.get(file.name)
+        if growing is None:
+            return file.name not in self._draining and file.size >= FIRST_PART_BYTES
+        return file.size - growing.upload.size >= growing.upload.next_part_bytes
 
     def _sent(self) -> Sent:
         return Sent(self._members, self._uploads.bytes_stored, self._pressure.is_stopped)

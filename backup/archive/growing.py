@@ -33,13 +33,18 @@ class GrowingFile:
 
     def send(self, written: int, *, finished: bool, uploads: Uploads) -> None:
         """Queue each whole part among the `written` bytes; of a finished file the rest, too."""
-        while self._sent < written:
-            size = min(self.upload.next_part_bytes, written - self._sent)
-            if size < self.upload.next_part_bytes and not finished:
-                return
-            crc = self._hash(self._sent, size)
-            uploads.send(self.upload, self._descriptor, self._sent, size, crc)
-            self._sent += size
+        while self.send_part(written, finished=finished, uploads=uploads):
+            continue
+
+    def send_part(self, written: int, *, finished: bool, uploads: Uploads) -> bool:
+        """Queue one part, if there is one; whether there was."""
+        size = min(self.upload.next_part_bytes, written - self._sent)
+        if size <= 0 or (size < self.upload.next_part_bytes and not finished):
+            return False
+        crc = self._hash(self._sent, size)
+        uploads.send(self.upload, self._descriptor, self._sent, size, crc)
+        self._sent += size
+        return True
 
     def as_member(self) -> Member:
         """The finished file as a member that is an object of its own."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-# Between two looks pg_dump writes on: what it can write meanwhile must fit above the mark.
+# Between two looks pg_dump writes on: as much again as since the last one, it is assumed.
 _STOP_AT, _GO_ON_AT = 0.6, 0.4
 
 # A server with tcp_user_timeout drops a client that reads nothing for that long; it may be set
-# to 15 s and less. So a stopped dump draws a breath now and then, long enough to empty the
-# socket's buffer.
-_LONGEST_STOP_SECONDS = 4.0
-_BREATH_SECONDS = 0.03
+# to 15 s. So a stopped dump draws a breath now and then, long enough to read something: what it
+# reads lands on the disk, several MB if it is not compressed. Above the limit it waits longer.
+_LONGEST_STOP_SECONDS, _LONGEST_STOP_ABOVE_LIMIT_SECONDS = 4.0, 10.0
+_BREATH_SECONDS = 0.005
 
 
 class Pausable(Protocol):
@@ -29,6 +29,7 @@ class Pressure:
         self._process = process
         self._limit = limit_bytes
         self._stopped_since: float | None = None
+        self._last_bytes = 0
         self.highest_bytes = 0
         self.stopped_seconds = 0.0
 
@@ -45,12 +46,15 @@ class Pressure:
         """
         limit = max(self._limit, needed)
         self.highest_bytes = max(self.highest_bytes, allocated)
+        grown, self._last_bytes = max(0, allocated - self._last_bytes), allocated
         if self._stopped_since is None:
-            if draining and allocated > limit * _STOP_AT:
+            if draining and allocated + grown > limit * _STOP_AT:
                 self._stop()
         elif not draining or allocated < limit * _GO_ON_AT:
             self.release()
-        elif allocated < limit and time.monotonic() - self._stopped_since > _LONGEST_STOP_SECONDS:
+        elif time.monotonic() - self._stopped_since > (
+            _LONGEST_STOP_SECONDS if allocated < limit else _LONGEST_STOP_ABOVE_LIMIT_SECONDS
+        ):
             self.release()
             time.sleep(_BREATH_SECONDS)
             self._stop()

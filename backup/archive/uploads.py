@@ -17,8 +17,8 @@ from backup.errors import BackupError, StorageError
 from backup.model import StoredObject
 from backup.store import ObjectStore, StoredPart
 
-# Time for requests under way to notice that they are no longer wanted, in seconds.
-_STOP_SECONDS = 0.8
+# Time for requests under way to end, or to notice that they are no longer wanted, in seconds.
+_STOP_SECONDS = 3.0
 
 
 def encode_crc(value: int) -> str:
@@ -152,14 +152,15 @@ class Uploads:
         self._stopped.set()
         for _ in self._threads:
             self._queue.put(None)
-        # A part that arrives after the abort would stay, so the threads are given time to end.
-        ended_by = time.monotonic() + _STOP_SECONDS
+        # What arrives after the abort would stay, so the threads are given time to end.
+        began = time.monotonic()
+        ended_by = began + min(_STOP_SECONDS, patience / 2)
         for thread in self._threads:
             thread.join(max(0.0, ended_by - time.monotonic()))
         begun = [upload for upload in self._objects if upload.upload_id and not upload.completed]
         pool = ThreadPoolExecutor(max(1, min(16, len(begun))))
         aborts = {pool.submit(self._abort, upload): upload for upload in begun}
-        done, _ = wait(aborts, timeout=patience)
+        done, _ = wait(aborts, timeout=max(0.0, began + patience - time.monotonic()))
         pool.shutdown(wait=False, cancel_futures=True)
         aborted = {id(aborts[each]) for each in done if each.result()}
         return [upload.key for upload in begun if id(upload) not in aborted]

@@ -42,7 +42,7 @@ _UPLOAD_THREADS = 4
 
 # How long aborting uploads may take; and what the rest of the ending takes at the most, which is
 # to be left over of the time that a signal gives.
-_PATIENCE_SECONDS, _OTHER_ENDING_SECONDS = 30.0, 1.9
+_PATIENCE_SECONDS, _OTHER_ENDING_SECONDS = 30.0, 1.2
 
 
 def run(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
