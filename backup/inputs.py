@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from urllib.parse import unquote
 
 from backup.errors import Fault, InputError
 from backup.settings import (
@@ -42,6 +43,15 @@ def read(values: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
     if reader.faults:
         raise InputError.from_faults(reader.faults)
     return settings
+
+
+def secrets_among(values: Mapping[str, str]) -> list[str]:
+    """What must not be shown of the texts given, before any of them is read."""
+    given = [values[option.name] for option in OPTIONS if option.secret and values.get(option.name)]
+    url = values.get("database-url", "")
+    # userinfo of https://www.rfc-editor.org/rfc/rfc3986#section-3.2
+    inside = re.match(r"[a-z]+://[^:/@?]*:([^@/]*)@", url)
+    return [*given, *([unquote(inside[1]), inside[1]] if inside else [])]
 
 
 def _role(reader: _Reader, environment: Mapping[str, str]) -> RoleSettings:

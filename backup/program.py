@@ -9,7 +9,7 @@ from typing import Protocol
 from backup import interruption
 from backup.console import Console
 from backup.errors import BackupError, Interrupted
-from backup.inputs import read
+from backup.inputs import read, secrets_among
 from backup.report.report import Report
 from backup.settings import Settings
 
@@ -25,9 +25,8 @@ class Face(Console, Protocol):
 def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) -> int:
     """Run the operation that `values` name; 0, or the exit code of the error's class."""
     interruption.listen()
-    for name in ("password", "database-url"):
-        if values.get(name):
-            face.mask(values[name])
+    for secret in secrets_among(values):
+        face.mask(secret)
     try:
         chosen = read(values, environment)
         face.published(_operate(chosen, face, environment))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ STAT_BLOCK = 512  # st_blocks counts these; see stat(2)
 @pytest.fixture(scope="module")
 def impatient() -> Iterator[PostgresServer]:
     """A server that drops a client which has read nothing for 15 s."""
-    settings = {"tcp_user_timeout": "15s", "max_locks_per_transaction": "256"}
+    settings = {"tcp_user_timeout": "15s"}
     majors = installed()
     with PostgresServer(majors[17 if 17 in majors else max(majors)], settings) as server:
         yield server
@@ -60,11 +61,11 @@ def test_a_slow_link_neither_fills_the_disk_nor_loses_an_impatient_server(
     impatient: PostgresServer, strict: Ministack, tmp_path: Path
 ) -> None:
     impatient.sql("CREATE DATABASE slow")
-    fill(impatient, "slow", "noise", 60)
-    fill(impatient, "slow", "more_noise", 20)
+    fill(impatient, "slow", "noise", 100)
+    fill(impatient, "slow", "more_noise", 40)
     with stage(impatient, strict, "slow") as shop:
         shop.cloud.proxy.bucket.rate = 6_000_000
-        inputs = shop.inputs(scratch_limit="48MiB", compression="none")
+        inputs = shop.inputs(scratch_limit="48MiB")
         with shop.start(inputs) as running, measured(running.temp) as samples:
             run = running.finish()
         shop.cloud.proxy.bucket.rate = None
@@ -76,6 +77,24 @@ def test_a_slow_link_neither_fills_the_disk_nor_loses_an_impatient_server(
         restored = script(run, shell(tmp_path, impatient, shop.cloud))
         # Compared by their digests: a difference of 160 MB would be no help in a log.
         assert sha256(plain(impatient, "slow")) == sha256(restored)
+
+
+@pytest.mark.slow
+def test_a_dump_that_is_held_back_for_long_breathes_now_and_then(
+    impatient: PostgresServer, strict: Ministack
+) -> None:
+    """All parts under way end at the same time, after 20 s: no disk is freed before."""
+    impatient.sql("CREATE DATABASE held")
+    impatient.sql("ALTER DATABASE held SET tcp_user_timeout = '7s'")
+    fill(impatient, "held", "noise", 45)
+    with stage(impatient, strict, "held") as shop:
+        shop.cloud.proxy.bucket.rate = 1_500_000
+        with shop.start(shop.inputs(scratch_limit="32MiB")) as running:
+            running.wait_for("pg_dump waits for S3")
+            time.sleep(15)
+            shop.cloud.proxy.bucket.rate = None
+            run = running.finish()
+        assert_backed_up(run, shop)
 
 
 def test_thousands_of_small_files_become_few_objects_each_member_at_its_place(

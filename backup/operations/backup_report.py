@@ -75,9 +75,12 @@ def restore_lines(manifest: Manifest, uri: str) -> tuple[str, ...]:
         f"aws s3 cp --recursive {shlex.quote(uri + 'archive/')} {manifest.id}",
         *(f"tar -C {manifest.id} -xf {manifest.id}/{pack}" for pack in packs),
         f"# roles, if they are missing: psql -f {manifest.id}/globals.sql",
-        "createdb restored",
+        f"createdb --template=template0 --encoding={manifest.inventory.encoding} restored",
         f"pg_restore --jobs=4 --dbname=restored {manifest.id}"
         f"  # of PostgreSQL {manifest.client.major} or newer",
+        "# under its own name, with its locale and the settings of the database itself, instead of"
+        " the last two lines:",
+        f"# pg_restore --create --jobs=4 --dbname=postgres {manifest.id}",
     )
 
 
