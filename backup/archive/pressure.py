@@ -11,7 +11,7 @@ _STOP_AT, _GO_ON_AT = 0.6, 0.4
 # A server with tcp_user_timeout drops a client that reads nothing for that long; it may be set
 # to 15 s. So a stopped dump draws a breath now and then, long enough to read something: what it
 # reads lands on the disk, several MB if it is not compressed. Above the limit it waits longer.
-_LONGEST_STOP_SECONDS, _LONGEST_STOP_ABOVE_LIMIT_SECONDS = 400.0, 1000.0
+_LONGEST_STOP_SECONDS, _LONGEST_STOP_ABOVE_LIMIT_SECONDS = 4.0, 10.0
 _BREATH_SECONDS = 0.005
 
 

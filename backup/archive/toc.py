@@ -7,12 +7,14 @@ src/bin/pg_dump/pg_backup_archiver.c (WriteHead, WriteToc) and pg_backup_directo
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 
 from backup.errors import DumpError
 
 _MAGIC = b"PGDMP"
+_INTEGER = struct.Struct("<?I")
 # A directory says of itself that it is a tar, whose toc.dat is the same.
 _DIRECTORY_FORMAT = 3
 # Archive versions: 1.14 is PostgreSQL 12 to 15, 1.15 is 16, 1.16 is 17 and 18.
@@ -57,7 +59,7 @@ def parse(content: bytes) -> TableOfContents:
     """The same, from bytes already read."""
     try:
         return _parse(content)
-    except (IndexError, UnicodeDecodeError, ValueError) as error:
+    except (struct.error, ValueError) as error:
         raise DumpError(
             "pg_dump's table of contents cannot be read",
             detail=f"toc.dat is damaged or cut off: {error}",
@@ -73,7 +75,8 @@ def _parse(content: bytes) -> TableOfContents:
     reader.byte()  # revision
     if not _OLDEST <= version <= _NEWEST:
         raise ValueError(f"archive version {version[0]}.{version[1]} is not known")
-    reader.integer_bytes = reader.byte()
+    if reader.byte() != _INTEGER.size - 1:
+        raise ValueError("its integers are not of four bytes")
     reader.byte()  # size of an offset; a directory has none
     if reader.byte() != _DIRECTORY_FORMAT:
         raise ValueError("it is of another format than a directory")
@@ -110,27 +113,27 @@ def _entry(reader: _Reader, version: tuple[int, int]) -> Entry:
 
 
 class _Reader:
-    """Integers are a sign byte and little-endian bytes; texts a length (-1: NULL) and bytes."""
+    """Integers are a sign byte and four little-endian ones; texts a length (-1: NULL) and bytes."""
 
     def __init__(self, content: bytes) -> None:
         self.content = content
         self.position = 0
-        self.integer_bytes = 4
 
     def take(self, count: int) -> bytes:
-        end = self.position + count
-        if end > len(self.content):
+        start = self.position
+        self.position += count
+        if self.position > len(self.content):
             raise ValueError(f"it ends at byte {len(self.content)}")
-        taken = self.content[self.position : end]
-        self.position = end
-        return taken
+        return self.content[start : self.position]
 
     def byte(self) -> int:
         return self.take(1)[0]
 
     def integer(self) -> int:
-        negative = self.byte()
-        value = int.from_bytes(self.take(self.integer_bytes), "little")
+        negative: bool
+        value: int
+        negative, value = _INTEGER.unpack_from(self.content, self.position)
+        self.position += _INTEGER.size
         return -value if negative else value
 
     def text(self) -> str | None:
@@ -141,5 +144,4 @@ class _Reader:
     def skip_text(self, count: int) -> None:
         for _ in range(count):
             length = self.integer()
-            if length > 0:
-                self.take(length)
+            self.position += max(0, length)

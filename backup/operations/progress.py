@@ -27,6 +27,7 @@ class DumpProgress:
         self._members_seen = 0
         self._tables_done = 0
         self._bytes_done = 0
+        self._bytes_total = 0
 
     def begin(self, contents: TableOfContents) -> None:
         """Learn which file is which table."""
@@ -35,6 +36,7 @@ class DumpProgress:
             for file, entry in contents.data_files().items()
             if entry.kind == "TABLE DATA"
         }
+        self._bytes_total = sum(self._size_of_file.values())
 
     def report(self, sent: Sent) -> None:
         for member in sent.members[self._members_seen :]:
@@ -43,8 +45,7 @@ class DumpProgress:
                 self._tables_done += 1
                 self._bytes_done += size
         self._members_seen = len(sent.members)
-        total = sum(self._size_of_file.values())
-        fraction = self._bytes_done / total if total else 0.0
+        fraction = self._bytes_done / self._bytes_total if self._bytes_total else 0.0
         seconds = time.monotonic() - self._began
         left = seconds / fraction - seconds if fraction >= _LEAST_FRACTION else None
         self._console.progress(
