@@ -97,7 +97,7 @@ class Scratch:
 def main() -> int:
     options = _arguments()
     case = CASES[options.case]
-    megabytes = options.megabytes * options.scale
+    megabytes = options.megabytes * options.scale if case.content == "mixed" else 0
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     if MAJOR not in installed():
         print(f"PostgreSQL {MAJOR} is needed; `make bench` brings one", file=sys.stderr)
@@ -117,8 +117,8 @@ def main() -> int:
         everyone = {
             each.name: each for each in (ours(*case.options), gzip_pipe(), zstd_pipe(), local())
         }
-        peers = options.peers.split(",") if options.peers is not None else case.peers
-        chosen = [everyone[name] for name in (OURS, *filter(None, peers))]
+        peers = case.peers if options.peers is None else options.peers
+        chosen = [everyone[name] for name in (OURS, *peers)]
         try:
             costs, stored = _compete(
                 chosen, options.rounds or case.rounds, variables, sink, scratch
@@ -206,11 +206,14 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.backup", description=__doc__)
     parser.add_argument("--case", choices=sorted(CASES), default="mixed")
     parser.add_argument("--rounds", type=int, help="of each contestant; the slowest takes two")
-    parser.add_argument("--peers", help="of gzip-pipe,zstd-pipe,local; empty for ours alone")
+    parser.add_argument(
+        "--peers", nargs="*", choices=CASES["mixed"].peers, help="instead of the case's own"
+    )
     parser.add_argument(
         "--megabytes", type=int, default=MEGABYTES, help="of COPY text (mixed and slow-link)"
     )
     parser.add_argument("--scale", type=int, default=1, help="times as many megabytes")
+    parser.add_argument("--scratch", type=Path, help="folder for all files; TMPDIR without it")
     return parser.parse_args()
 
 

@@ -46,7 +46,7 @@ class Target:
 @dataclass(frozen=True)
 class Result:
     case: str
-    megabytes: int
+    megabytes: int  # of COPY text; 0 where the case has one size alone
     machine: Mapping[str, str]
     costs: Mapping[str, Sequence[Cost]]  # by contestant, one for each round
     stored: Stored
@@ -54,7 +54,8 @@ class Result:
 
     @property
     def path(self) -> Path:
-        return FOLDER / f"{self.case}-{self.megabytes}.json"
+        size = f"-{self.megabytes}" if self.megabytes else ""
+        return FOLDER / f"{self.case}{size}.json"
 
 
 def median(costs: Sequence[Cost]) -> Cost:
@@ -135,7 +136,7 @@ def keep(result: Result) -> None:
 def other_sizes(result: Result) -> str:
     """Peaks of ours in earlier runs of this case at other sizes: they should be the same."""
     rows = []
-    for path in sorted(FOLDER.glob(f"{result.case}-*.json")):
+    for path in sorted(FOLDER.glob(f"{result.case}-[0-9]*.json")):
         earlier = json.loads(path.read_text())
         cost = earlier["medians"][OURS]
         rows.append(
