@@ -42,7 +42,10 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A relation of the source. `kind` is pg_class.relkind; `rows` is None where not counted."""
+    """A relation of the source. `kind` is pg_class.relkind; `rows` is None where not counted.
+
+    `size_bytes`, with TOAST and without indexes, is the server's estimate until it is counted.
+    """
 
     schema: str
     name: str
@@ -70,13 +73,10 @@ class Inventory:
     encoding: str
     collation: str
 
-    def with_rows(self, counted: Iterable[Relation]) -> Inventory:
-        """The same with the rows that were counted."""
-        rows = {(relation.schema, relation.name): relation.rows for relation in counted}
-        relations = (
-            replace(relation, rows=rows.get((relation.schema, relation.name)))
-            for relation in self.relations
-        )
+    def with_counted(self, counted: Iterable[Relation]) -> Inventory:
+        """The same with those relations in place of their like."""
+        known = {(relation.schema, relation.name): relation for relation in counted}
+        relations = (known.get((each.schema, each.name), each) for each in self.relations)
         return replace(self, relations=tuple(relations))
 
 

@@ -128,7 +128,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
                 run=workflow_run(environment),
                 compression=str(compression),
                 selection=options.selection,
-                inventory=inventory.with_rows(counted),
+                inventory=inventory.with_counted(counted),
                 phases=phases.done,
                 objects=tuple(uploads.complete()),
                 members=tuple(completeness.with_tables(archive.contents, archive.members)),

@@ -66,7 +66,8 @@ def tables_with_data(
 def count_rows(
     connection: Connection, relations: Sequence[Relation], stop: threading.Event
 ) -> Iterator[Relation]:
-    """Count the rows of tables in the snapshot, small tables first; yields each with its rows.
+    """Count the rows of tables in the snapshot, small tables first; yields each with its rows and
+    its size.
 
     `rows` stays None where the count met a lock or was denied. Ends early once `stop` is set;
     who cannot wait for the table at hand calls `connection.cancel_safe()` after setting it.
@@ -99,21 +100,22 @@ def _batches(relations: Sequence[Relation]) -> Iterator[list[Relation]]:
 
 
 def _count(connection: Connection, batch: list[Relation]) -> list[Relation]:
+    names = [sql.Identifier(relation.schema, relation.name) for relation in batch]
     counts = sql.SQL(" UNION ALL ").join(
-        sql.SQL("SELECT {}::int, pg_catalog.count(*) FROM ONLY {}").format(
-            sql.Literal(number), sql.Identifier(relation.schema, relation.name)
-        )
-        for number, relation in enumerate(batch)
+        sql.SQL(
+            "SELECT {}::int, pg_catalog.count(*), pg_catalog.pg_table_size({}) FROM ONLY {}"
+        ).format(sql.Literal(number), sql.Literal(name.as_string(connection)), name)
+        for number, name in enumerate(names)
     )
     statements = sql.SQL(_BEGIN_BATCH) + counts + sql.SQL(_END_BATCH)
     try:
-        rows = dict(_rows_of_any(connection.execute(statements)))
+        counted = _rows_of_any(connection.execute(statements))
     except _UNCOUNTABLE:
         connection.execute(_END_BATCH.lstrip("; "))
         if len(batch) == 1:
             return batch
         return [counted for relation in batch for counted in _count(connection, [relation])]
-    return [replace(relation, rows=rows[number]) for number, relation in enumerate(batch)]
+    return [replace(batch[number], rows=rows, size_bytes=size) for number, rows, size in counted]
 
 
 def _rows_of_any(cursor: psycopg.Cursor[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -16,13 +16,18 @@ from backup.postgres.patterns import matching_schemas, matching_tables
 from backup.settings import Selection
 
 # Relations that belong to an extension come back with CREATE EXTENSION, so pg_dump leaves them
-# out whatever is selected. pg_table_size waits for a table's lock like the dump itself.
+# out whatever is selected. The size is as of the last VACUUM or ANALYZE: pg_table_size would wait
+# for the lock of each table, chosen or not, and look up its files.
 _RELATIONS = """
 SELECT c.oid, n.oid, n.nspname, c.relname, c.relkind,
-       CASE WHEN c.relkind IN ('r', 'm') THEN pg_catalog.pg_table_size(c.oid) END,
+       CASE WHEN c.relkind IN ('r', 'm') THEN
+         (greatest(c.relpages, 0) + greatest(coalesce(toast.relpages, 0), 0))::bigint
+         * pg_catalog.current_setting('block_size')::bigint
+       ELSE 0 END,
        owner.refobjid, owner.deptype = 'i'
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_class toast ON toast.oid = c.reltoastrelid
 LEFT JOIN pg_catalog.pg_depend owner
   ON c.relkind = 'S' AND owner.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
  AND owner.objid = c.oid AND owner.objsubid = 0
@@ -165,7 +170,7 @@ def _find(connection: Connection, chosen: _Chosen) -> list[_Found]:
         {"tables": list(chosen.tables or ()), "schemas": list(chosen.schemas or ())},
     )
     return [
-        _Found(oid, schema_oid, Relation(schema, name, kind, size or 0), owner, bool(identity))
+        _Found(oid, schema_oid, Relation(schema, name, kind, size), owner, bool(identity))
         for oid, schema_oid, schema, name, kind, size, owner, identity in rows
     ]
 
