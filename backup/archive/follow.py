@@ -26,9 +26,9 @@ from backup.archive.uploads import Uploads
 from backup.errors import DumpError
 from backup.model import Member
 
-_LOOK_EVERY_SECONDS = 0.03
 # A folder of many files takes long to list: then look rarely enough that it stays a tenth.
 _LONGEST_LOOK_SHARE = 0.1
+_DRAIN_SECONDS = 0.1
 
 _TOC = "toc.dat"
 _ARCHIVE = "archive/"
@@ -39,6 +39,9 @@ class DumpProcess(Pausable, Protocol):
 
     def finished(self) -> bool:
         """Whether it has exited with status 0; raises DumpError for any other exit."""
+
+    def wait(self, seconds: float) -> None:
+        """Sleep that long, or until it ends."""
 
     def open_files(self) -> frozenset[str]:
         """Names of the files in its folder that any of its processes holds open."""
@@ -107,7 +110,7 @@ class Follower:
             self._uploads.check()
             self._remove_stored()
             report(self._sent())
-            self._uploads.wait(_LOOK_EVERY_SECONDS)
+            self._uploads.wait(_DRAIN_SECONDS)
         if self._contents is None:
             raise DumpError(
                 "pg_dump left no table of contents",
@@ -138,7 +141,11 @@ class Follower:
             report(self._sent())
             if finished:
                 return
-            self._uploads.wait(max(_LOOK_EVERY_SECONDS, took / _LONGEST_LOOK_SHARE - took))
+            pause = max(self._pressure.look_within_seconds, took / _LONGEST_LOOK_SHARE - took)
+            if self._pressure.is_stopped:
+                self._uploads.wait(pause)
+            else:
+                self._process.wait(pause)
 
     def add(self, name: str, content: bytes) -> None:
         """Pack a member that pg_dump did not write."""

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from backup.settings import Compression, DumpSettings
 
 # Between SIGTERM, on which pg_dump cancels its queries on the server, and SIGKILL.
 _GRACE_SECONDS = 0.7
+_MOMENT_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class RunningDump:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+        self._silent = threading.Event()
         self._listener = threading.Thread(target=self._listen, name="pg_dump stderr", daemon=True)
         self._listener.start()
 
@@ -111,6 +114,12 @@ class RunningDump:
             raise explain_exit(code, list(self._last_lines))
         return True
 
+    def wait(self, seconds: float) -> None:
+        """Sleep that long, or until it ends."""
+        if self._silent.wait(seconds):
+            # Its end of the pipe is closed; the exit itself is a moment away.
+            time.sleep(min(seconds, _MOMENT_SECONDS))
+
     def open_files(self) -> frozenset[str]:
         """Names of the files in the dump's folder that any of its processes holds open."""
         return frozenset(
@@ -138,6 +147,7 @@ class RunningDump:
             line = raw.decode("utf-8", "replace").rstrip()
             self._last_lines.append(line)
             self._relay(line)
+        self._silent.set()
 
     def _group(self) -> list[int]:
         """pg_dump and the workers it has forked by now, be it behind a wrapper."""
