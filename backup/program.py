@@ -39,8 +39,8 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
         ended = BackupError(
             f"interrupted by {name}",
             detail="the run was cancelled, or reached its timeout-minutes",
-            hint="pg_dump was stopped and its uploads were aborted: nothing is left behind."
-            " Raise timeout-minutes if nobody cancelled it",
+            hint="pg_dump was stopped and its uploads were aborted (a warning names any that were"
+            " not); raise timeout-minutes if nobody cancelled it",
         )
         face.failed(ended)
         return interrupted.exit_code

@@ -17,7 +17,7 @@ def escape(text: str) -> str:
     """Foreign text, such as a table's name, as plain text in any place of a page."""
     text = text.replace("\r", " ").replace("\n", "⏎")
     text = text.replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\`*_{}\[\]()#|~!@])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]#|~!@])", r"\\\1", text)
 
 
 def _section(section: Section) -> str:
