@@ -6,9 +6,11 @@ import threading
 from collections.abc import Sequence
 from types import TracebackType
 
+from backup.console import Console
 from backup.model import Relation
 from backup.postgres.connection import Connection, cancel
 from backup.postgres.counts import count_rows
+from backup.wording import count
 
 _STOP_SECONDS = 0.3
 
@@ -50,3 +52,13 @@ class RowCounter:
             self._counted.extend(count_rows(self._connection, self._tables, self._stop))
         except Exception as error:
             self._failure = error
+
+
+def warn_of_uncounted(counted: Sequence[Relation], console: Console) -> None:
+    """Name the tables whose rows are not in the manifest."""
+    uncounted = [f"{table.schema}.{table.name}" for table in counted if table.rows is None]
+    if uncounted:
+        console.warning(
+            f"The rows of {count(len(uncounted), 'table')} were not counted",
+            "they were locked, or reading them was denied: " + ", ".join(uncounted[:10]),
+        )
