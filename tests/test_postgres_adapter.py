@@ -410,7 +410,7 @@ def test_rows_are_counted_table_by_table_without_keeping_locks(server: PostgresS
     assert [(0,)] == locks
 
 
-def test_a_locked_or_forbidden_table_costs_its_own_count_only(newest: PostgresServer) -> None:
+def test_a_locked_or_forbidden_table_costs_its_own_count_and_nothing_else(newest: PostgresServer) -> None:
     newest.sql("CREATE DATABASE guarded")
     for statement in (
         "CREATE ROLE reader LOGIN PASSWORD 'reader'",
@@ -429,10 +429,9 @@ def test_a_locked_or_forbidden_table_costs_its_own_count_only(newest: PostgresSe
         migration.execute("LOCK TABLE locked")
         counted = count_rows(connection, inventory.relations, threading.Event())
         rows = {relation.name: relation.rows for relation in counted}
-        with pytest.raises(DumpError, match="stayed locked") as locked:
-            read_inventory(connection, Selection())
+        again = read_inventory(connection, Selection())
     assert {"open": 1, "locked": None, "forbidden": None, "policed": None} == rows
-    assert "lock-timeout" in locked.value.hint
+    assert inventory == again
 
 
 def test_counting_stops_at_once_when_told_to(newest: PostgresServer) -> None:

@@ -20,10 +20,10 @@ class Phases:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        started = self.seconds
+        started = round(self.seconds, 3)
         with self._console.group(name):
             yield
-        self._done.append(Phase(name, round(started, 3), round(self.seconds - started, 3)))
+        self._done.append(Phase(name, started, round(round(self.seconds, 3) - started, 3)))
 
     @property
     def seconds(self) -> float:

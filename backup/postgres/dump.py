@@ -187,7 +187,8 @@ def explain_exit(code: int, lines: list[str]) -> BackupError:
 # Messages of the server and of pg_dump, in the order in which they are looked for.
 _HINTS = (
     (
-        "lock timeout",
+        # pg_dump bounds its LOCK TABLE with statement_timeout, and nothing else.
+        "canceling statement due to statement timeout",
         "something holds an ACCESS EXCLUSIVE lock, such as a migration: run when it is over,"
         " or give lock-timeout: 10min",
     ),
