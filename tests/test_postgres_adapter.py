@@ -410,7 +410,9 @@ def test_rows_are_counted_table_by_table_without_keeping_locks(server: PostgresS
     assert [(0,)] == locks
 
 
-def test_a_locked_or_forbidden_table_costs_its_own_count_and_nothing_else(newest: PostgresServer) -> None:
+def test_a_locked_or_forbidden_table_costs_its_own_count_and_nothing_else(
+    newest: PostgresServer,
+) -> None:
     newest.sql("CREATE DATABASE guarded")
     for statement in (
         "CREATE ROLE reader LOGIN PASSWORD 'reader'",
