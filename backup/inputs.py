@@ -49,9 +49,10 @@ def secrets_among(values: Mapping[str, str]) -> list[str]:
     """What must not be shown of the texts given, before any of them is read."""
     given = [values[option.name] for option in OPTIONS if option.secret and values.get(option.name)]
     url = values.get("database-url", "")
-    # userinfo of https://www.rfc-editor.org/rfc/rfc3986#section-3.2
-    inside = re.match(r"[a-z]+://[^:/@?]*:([^@/]*)@", url)
-    return [*given, *([unquote(inside[1]), inside[1]] if inside else [])]
+    # Whatever libpq takes for the password: a raw / or @ in it ends up in other parts of the URL.
+    inside = re.match(r"[a-z]+://[^:@]*:(.*)@", url, re.DOTALL)
+    pieces = [inside[1], unquote(inside[1]), *re.split(r"[/@:?]", inside[1])] if inside else []
+    return [*given, *(piece for piece in pieces if piece)]
 
 
 def _role(reader: _Reader, environment: Mapping[str, str]) -> RoleSettings:
@@ -122,7 +123,8 @@ def _source(reader: _Reader, environment: Mapping[str, str]) -> SourceSettings:
     password = url.pop("password", "") or reader.text("password") or environment.get("PGPASSWORD")
     port = url.pop("port", "") or reader.text("port")
     if port and not all(_is_number(part, 1, 65535) for part in port.split(",")):
-        reader.fault("port", f"{port!r} is no port", "write a number from 1 to 65535")
+        reader.fault("port", f"{port!r} is no port", "write a number from 1 to 65535, and in a URL"
+                     " %2F for a / in the password")  # fmt: skip
     sslmode = url.pop("sslmode", "") or reader.text("sslmode")
     modes = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
     if sslmode and sslmode not in modes:
@@ -237,6 +239,9 @@ class _Reader:
         self.values = values
         self.faults: list[Fault] = []
         for name in values:
+            # Bytes that are no UTF-8 reach Python as lone surrogates.
+            if re.search("[\udc80-\udcff]", values[name]):
+                self.fault(name, "is not UTF-8", "write it in UTF-8")
             if name not in _BY_NAME:
                 near = difflib.get_close_matches(name, list(_BY_NAME), n=1)
                 remedy = f"did you mean {near[0]}?" if near else "remove it"

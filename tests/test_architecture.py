@@ -18,6 +18,7 @@ GROUND = {
     "backup.errors",
     "backup.inputs",
     "backup.interruption",
+    "backup.processes",
     "backup.model",
     "backup.settings",
     "backup.store",

@@ -59,9 +59,7 @@ def check_members(
             hint="nothing was stored; run the backup again and report it if it happens twice",
         )
     large_objects = sum(member.name.startswith("blob_") for member in members)
-    if any(entry.kind == "BLOBS" for entry in contents.entries) and (
-        large_objects != inventory.large_objects
-    ):
+    if large_objects != inventory.large_objects:
         raise VerificationError(
             f"the dump holds {large_objects} large objects of {inventory.large_objects}",
             detail="both were read in the same snapshot",

@@ -25,6 +25,7 @@ from backup.archive.toc import TableOfContents
 from backup.archive.uploads import Uploads
 from backup.errors import DumpError
 from backup.model import Member
+from backup.processes import FileIdentity
 
 # A folder of many files takes long to list: then look rarely enough that it stays a tenth.
 _LONGEST_LOOK_SHARE = 0.1
@@ -43,8 +44,8 @@ class DumpProcess(Pausable, Protocol):
     def wait(self, seconds: float) -> None:
         """Sleep that long, or until it ends."""
 
-    def open_files(self) -> frozenset[str]:
-        """Names of the files in its folder that any of its processes holds open."""
+    def open_files(self) -> frozenset[FileIdentity]:
+        """The files that any of its processes holds open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,8 @@ class Follower:
     """Follows one dump into one backup.
 
     `folder` is pg_dump's, `packs` one beside it; `modified` is the time that packed members
-    bear, in seconds; `on_contents` is called as soon as pg_dump has written its table of
-    contents, and may refuse it by raising.
+    bear, in seconds; `codec` is Python's name of the dump's encoding; `on_contents` is called as
+    soon as pg_dump has written its table of contents, and may refuse it by raising.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Follower:
         *,
         scratch_limit: int,
         modified: float,
+        codec: str,
         on_contents: Callable[[TableOfContents], None],
     ) -> None:
         self._folder = folder
@@ -90,6 +92,7 @@ class Follower:
         self._uploads = uploads
         self._process = process
         self._modified = modified
+        self._codec = codec
         self._on_contents = on_contents
         self._pressure = Pressure(process, scratch_limit)
         self._growing: dict[str, GrowingFile] = {}
@@ -130,12 +133,14 @@ class Follower:
             finished = self._process.finished()
             self._uploads.check()
             files = look(self._folder)
-            held = frozenset() if finished else self._process.open_files()
+            held = frozenset[FileIdentity]() if finished else self._process.open_files()
             took = time.monotonic() - began
             if not finished:
                 self._weigh(files)
             for file in files:
-                self._take(file, closed=file.name not in held)
+                # A file is seen a moment before its descriptor is: an empty one tells nothing.
+                closed = finished or (file.size > 0 and file.identity not in held)
+                self._take(file, closed=closed)
             self._send_pack()
             self._remove_stored()
             report(self._sent())
@@ -191,7 +196,7 @@ class Follower:
             self._draining[file.name] = self._growing.pop(file.name)
 
     def _read_contents(self, path: Path) -> TableOfContents:
-        contents = toc.read(path)
+        contents = toc.read(path, self._codec)
         self._on_contents(contents)
         return contents
 

@@ -17,17 +17,17 @@ LARGEST_PART_BYTES = 5 << 30
 MOST_PARTS = 10_000
 _PARTS_OF_ONE_SIZE = 400
 
-# One read of a part: large enough to cost few calls, small enough that malloc reuses it.
-_READ_BYTES = 256 << 10
-
 
 def part_bytes(number: int) -> int:
     """Size of part `number`, counted from 1; the last part of an object may be smaller."""
     return min(FIRST_PART_BYTES << (number - 1) // _PARTS_OF_ONE_SIZE, LARGEST_PART_BYTES)
 
 
-class UploadStopped(Exception):
-    """Raised inside an upload that is no longer wanted; never leaves the upload threads."""
+class UploadStopped(BaseException):
+    """Raised inside an upload that is no longer wanted; never leaves the upload threads.
+
+    Not an Exception: the HTTP client would take it for a fault of the network and try again.
+    """
 
 
 class FilePart:

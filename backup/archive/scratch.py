@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backup.errors import StorageError, disk_full
+from backup.processes import FileIdentity, prove_sight
 
 # linux/falloc.h; see fallocate(2).
 _KEEP_SIZE, _PUNCH_HOLE = 0x01, 0x02
@@ -21,12 +22,15 @@ _libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c
 # st_blocks counts these whatever the file system's own block is; see stat(2).
 _STAT_BLOCK = 512
 
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
 
 @dataclass(frozen=True, slots=True)
 class ScratchFile:
     """A file as one look at the folder saw it: bytes written, and bytes of disk it takes."""
 
     name: str
+    identity: FileIdentity
     size: int
     allocated: int
 
@@ -44,7 +48,9 @@ def look(folder: Path) -> list[ScratchFile]:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:
                 continue
-            seen.append(ScratchFile(entry.name, status.st_size, status.st_blocks * _STAT_BLOCK))
+            identity = (status.st_dev, status.st_ino)
+            allocated = status.st_blocks * _STAT_BLOCK
+            seen.append(ScratchFile(entry.name, identity, status.st_size, allocated))
     return seen
 
 
@@ -72,24 +78,31 @@ def scratch_folder() -> Iterator[Path]:
             hint="set TMPDIR to a folder that this user may write",
         ) from error
     with made:
-        folder = Path(made.name)
-        _prove_punching(folder)
+        folder = Path(made.name).resolve()
+        _prove(folder)
         try:
             yield folder
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in _FULL:
                 raise disk_full(str(error)) from error
             raise
 
 
-def _prove_punching(folder: Path) -> None:
-    """Without holes the whole archive would pile up on the disk: better to refuse at once."""
+def _prove(folder: Path) -> None:
+    """Refuse at once a place where files cannot be followed.
+
+    Without holes the whole archive would pile up on the disk; without sight of what is open a
+    half file would pass for a whole one.
+    """
     probe = folder / "probe"
     descriptor = os.open(probe, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, bytes(64 << 10))
         punch(descriptor, 0, 64 << 10)
+        prove_sight(probe)
     except OSError as error:
+        if error.errno in _FULL:
+            raise disk_full(str(error)) from error
         raise StorageError(
             f"the disk under {folder.parent} cannot be used as scratch space",
             detail=f"a hole cannot be punched into a file there: {error.strerror}",

@@ -50,15 +50,18 @@ class TableOfContents:
         return {entry.file: entry for entry in self.entries if entry.file}
 
 
-def read(path: Path) -> TableOfContents:
-    """Read a `toc.dat`. Raises DumpError when it is damaged or of an unknown version."""
-    return parse(path.read_bytes())
+def read(path: Path, codec: str = "utf-8") -> TableOfContents:
+    """Read a `toc.dat` whose names are in that encoding.
+
+    Raises DumpError when it is damaged or of an unknown version.
+    """
+    return parse(path.read_bytes(), codec)
 
 
-def parse(content: bytes) -> TableOfContents:
+def parse(content: bytes, codec: str = "utf-8") -> TableOfContents:
     """The same, from bytes already read."""
     try:
-        return _parse(content)
+        return _parse(content, codec)
     except (struct.error, ValueError) as error:
         raise DumpError(
             "pg_dump's table of contents cannot be read",
@@ -67,8 +70,8 @@ def parse(content: bytes) -> TableOfContents:
         ) from error
 
 
-def _parse(content: bytes) -> TableOfContents:
-    reader = _Reader(content)
+def _parse(content: bytes, codec: str) -> TableOfContents:
+    reader = _Reader(content, codec)
     if reader.take(5) != _MAGIC:
         raise ValueError("it does not begin with PGDMP")
     version = (reader.byte(), reader.byte())
@@ -115,8 +118,9 @@ def _entry(reader: _Reader, version: tuple[int, int]) -> Entry:
 class _Reader:
     """Integers are a sign byte and four little-endian ones; texts a length (-1: NULL) and bytes."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, codec: str) -> None:
         self.content = content
+        self.codec = codec
         self.position = 0
 
     def take(self, count: int) -> bytes:
@@ -139,7 +143,7 @@ class _Reader:
     def text(self) -> str | None:
         length = self.integer()
         # Databases in SQL_ASCII may hold names that are not UTF-8.
-        return None if length < 0 else self.take(length).decode("utf-8", "surrogateescape")
+        return None if length < 0 else self.take(length).decode(self.codec, "surrogateescape")
 
     def skip_text(self, count: int) -> None:
         for _ in range(count):

@@ -118,14 +118,14 @@ class Bucket:
                         **arguments, ChecksumAlgorithm="CRC64NVME", ChecksumType="FULL_OBJECT"
                     )
                     self._checks_crc64nvme = answer.get("ChecksumAlgorithm") == "CRC64NVME"
-                    return str(answer["UploadId"])
+                    return self._told(answer, "UploadId")
                 except ClientError as error:
                     if error_code(error) not in _UNKNOWN_CHECKSUM:
                         raise
             # Asked the same without the checksum: if that is refused too, this is the reason.
             answer = self._client.create_multipart_upload(**arguments)
             self._checks_crc64nvme = False
-            return str(answer["UploadId"])
+            return self._told(answer, "UploadId")
 
     def put_part(
         self, key: str, upload_id: str, number: int, body: PartBody, size: int, crc64nvme: str
@@ -146,7 +146,7 @@ class Bucket:
                 Body=body,
                 ContentLength=size,
             )
-        return StoredPart(number, str(answer["ETag"]), crc64nvme)
+        return StoredPart(number, self._told(answer, "ETag"), crc64nvme)
 
     def complete(
         self, key: str, upload_id: str, parts: Sequence[StoredPart], size: int, crc64nvme: str
@@ -165,13 +165,14 @@ class Bucket:
             }
         with explained(self._attempt("cannot complete {uri}", "CompleteMultipartUpload", key)):
             try:
-                self._client.complete_multipart_upload(
+                answer = self._client.complete_multipart_upload(
                     **self._common,
                     **whole,
                     Key=key,
                     UploadId=upload_id,
                     MultipartUpload={"Parts": listed},
                 )
+                self._told(answer, "ETag")
             except ClientError as error:
                 # The answer to an earlier attempt was lost, and the upload is no more.
                 if error_code(error) != "NoSuchUpload" or self._size_of(key) != size:
@@ -204,7 +205,7 @@ class Bucket:
         with explained(self._attempt("cannot write {uri}", "PutObject", key)):
             for attempt in range(1, _ATTEMPTS + 1):
                 try:
-                    self._client.put_object(**arguments)
+                    self._told(self._client.put_object(**arguments), "ETag")
                     return
                 except ClientError as error:
                     code = error_code(error)
@@ -236,6 +237,16 @@ class Bucket:
                         entry["LastModified"],
                         str(entry.get("StorageClass", "STANDARD")),
                     )
+
+    def _told(self, answer: Any, name: str) -> str:
+        """What S3 always answers; a proxy's login page with status 200 does not."""
+        if not answer.get(name):
+            raise StorageError(
+                f"the store at {self._client.meta.endpoint_url} did not answer as S3 does",
+                detail=f"its answer was a success without {name}",
+                hint="check AWS_ENDPOINT_URL, and the proxies on the way to S3",
+            )
+        return str(answer[name])
 
     def _size_of(self, key: str) -> int | None:
         """Size of a visible object, or None. Listing needs no permission to read."""

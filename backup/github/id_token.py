@@ -5,6 +5,7 @@ https://docs.github.com/en/actions/reference/security/oidc
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
@@ -73,7 +74,10 @@ def _fetch(url: str, request_token: str) -> str:
     while True:
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310
-                return str(json.load(answer)["value"])
+                token = json.load(answer)["value"]
+            if not isinstance(token, str) or not token:
+                raise ValueError("it holds no token")
+            return token
         except urllib.error.HTTPError as error:
             if error.code < 500 or attempt == _TRIES:
                 raise AccessError(
@@ -81,7 +85,7 @@ def _fetch(url: str, request_token: str) -> str:
                     detail=f"its token service answered {error.code} {error.reason}",
                     hint=_PERMISSION,
                 ) from error
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             if attempt == _TRIES:
                 raise AccessError(
                     "GitHub's id token could not be fetched",

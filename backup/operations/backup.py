@@ -20,7 +20,7 @@ from backup.github.context import workflow_run
 from backup.github.id_token import id_token_loader
 from backup.operations.backup_report import backup_report
 from backup.operations.choosing import client_for, compression_for
-from backup.operations.counting import RowCounter, warn_of_uncounted
+from backup.operations.counting import RowCounter
 from backup.operations.phases import Phases
 from backup.operations.previous import compare_with_previous, previous_backup
 from backup.operations.progress import DumpProgress
@@ -30,7 +30,7 @@ from backup.postgres.connection import connect, hang_up, pinned
 from backup.postgres.counts import tables_with_data
 from backup.postgres.dump import DumpPlan, RunningDump
 from backup.postgres.globals import dump_globals
-from backup.postgres.inventory import read_inventory
+from backup.postgres.inventory import python_codec, read_inventory
 from backup.postgres.snapshot import export_snapshot, server_version
 from backup.report.report import Report
 from backup.settings import Settings
@@ -58,22 +58,33 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
             server = server_version(connection)
             client = client_for(server, console, environment)
             compression = compression_for(options.compression, client)
+            previous = previous_backup(bucket, settings.bucket.prefix, source.database, console)
+            scratch = undo.enter_context(scratch_folder())
+            globals_file = scratch / "globals.sql"
+            denied = dump_globals(client, source, environment, globals_file)
+            # Nothing that may take long comes between the snapshot and pg_dump's locks: what is
+            # truncated in between is empty in the dump as well.
             snapshot = export_snapshot(connection, options.lock_timeout_ms)
             inventory = read_inventory(connection, options.selection)
             with_data = tables_with_data(connection, inventory, options.selection)
+            codec = python_codec(connection, inventory.encoding)
             place = new_place(settings.bucket.prefix, source.database, snapshot.time)
-            previous = previous_backup(bucket, settings.bucket.prefix, source.database, console)
             console.info(
                 f"PostgreSQL {server.text} on {source.host}, {len(inventory.relations)} relations;"
                 f" pg_dump {client.version} with {compression}"
             )
 
         with phases.phase("Dump and upload"):
-            scratch = undo.enter_context(scratch_folder())
             uploads = undo.enter_context(open_uploads(bucket, place.root, console))
-            globals_file = scratch / "globals.sql"
-            denied = dump_globals(client, source, environment, globals_file)
-            plan = DumpPlan(client, source, snapshot, compression, options, scratch / "archive")
+            plan = DumpPlan(
+                client,
+                source,
+                snapshot,
+                compression,
+                options,
+                inventory.encoding,
+                scratch / "archive",
+            )
             dump = undo.enter_context(RunningDump(plan, environment, console.info))
             counter = undo.enter_context(
                 RowCounter(connection, with_data if options.row_counts else ())
@@ -93,6 +104,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
                 dump,
                 scratch_limit=options.scratch_limit_bytes,
                 modified=snapshot.time.timestamp(),
+                codec=codec,
                 on_contents=begin,
             )
             if denied:
@@ -102,10 +114,10 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
             archive = follower.follow(progress.report)
             completeness.check_members(archive.contents, archive.members, inventory)
             console.info(f"{count(len(archive.members), 'file')} of pg_dump's archive are stored")
-            counted = counter.result()
-            warn_of_uncounted(counted, console)
+            counted = counter.result(console)
 
         with phases.phase("Publish"):
+            objects = tuple(uploads.complete())
             written = Manifest(
                 id=place.id,
                 database=source.database,
@@ -121,9 +133,11 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
                 selection=options.selection,
                 inventory=inventory.with_counted(counted),
                 phases=phases.done,
-                objects=tuple(uploads.complete()),
+                objects=objects,
                 members=tuple(completeness.with_tables(archive.contents, archive.members)),
             )
+            # From here on the backup exists, or will: nothing may end the run in between.
+            interruption.ignore()
             bucket.put_if_absent(place.manifest, encode(written), "application/json")
             console.info(f"s3://{settings.bucket.name}/{place.manifest}")
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from backup.console import Console
+from backup.errors import BackupError
 from backup.model import Relation
 from backup.postgres.connection import Connection, cancel
 from backup.postgres.counts import count_rows
@@ -39,12 +40,21 @@ class RowCounter:
             cancel(self._connection)
             self._thread.join(_STOP_SECONDS)
 
-    def result(self) -> list[Relation]:
-        """The counted tables, once all are counted. Raises DumpError."""
+    def result(self, console: Console) -> list[Relation]:
+        """The counted tables, once all are counted. Counts are a comfort, and the archive is
+        complete without them: what could not be counted is a warning."""
         while self._thread.is_alive():
             self._thread.join(0.1)  # in steps, so that a signal is heard
-        if self._failure:
+        uncounted = [f"{each.schema}.{each.name}" for each in self._counted if each.rows is None]
+        if isinstance(self._failure, BackupError):
+            console.warning("Not all rows were counted", "\n".join(self._failure.lines()))
+        elif self._failure:
             raise self._failure
+        elif uncounted:
+            console.warning(
+                f"The rows of {count(len(uncounted), 'table')} were not counted",
+                "they were locked, or reading them was denied: " + ", ".join(uncounted[:10]),
+            )
         return self._counted
 
     def _count(self) -> None:
@@ -52,13 +62,3 @@ class RowCounter:
             self._counted.extend(count_rows(self._connection, self._tables, self._stop))
         except Exception as error:
             self._failure = error
-
-
-def warn_of_uncounted(counted: Sequence[Relation], console: Console) -> None:
-    """Name the tables whose rows are not in the manifest."""
-    uncounted = [f"{table.schema}.{table.name}" for table in counted if table.rows is None]
-    if uncounted:
-        console.warning(
-            f"The rows of {count(len(uncounted), 'table')} were not counted",
-            "they were locked, or reading them was denied: " + ", ".join(uncounted[:10]),
-        )

@@ -27,7 +27,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
     bucket = Bucket(session, settings.bucket, connections=1)
     prefix = settings.bucket.prefix
     database = settings.source.database
-    under = database_prefix(prefix, database) if database else prefix
+    under = database_prefix(prefix, database) if database else f"{prefix}/" if prefix else ""
     found = entries(prefix, bucket.list(under))
     where = f"s3://{settings.bucket.name}/{under}"
     for entry in found:

@@ -35,7 +35,12 @@ _DEFAULTS = {
 _CANCEL_SECONDS = 0.5
 
 # Their values are secrets, and pg_dump takes parameters only through argv.
-_SECRET_PARAMETERS = ("sslpassword", "oauth_client_secret")
+_SECRET_PARAMETERS = (
+    "sslpassword",
+    "oauth_client_secret",
+    "scram_client_key",
+    "scram_server_key",
+)
 # client_encoding would change the encoding of the dump, service what is dumped, passfile who asks.
 _DROPPED_PARAMETERS = ("client_encoding", "service", "passfile", "password")
 
@@ -137,6 +142,12 @@ def connect(
                 # Prepared statements do not survive a pooler in transaction mode.
                 prepare_threshold=None,
             )
+        except psycopg.ProgrammingError as error:
+            raise InputError(
+                "database-url has a parameter that libpq refuses",
+                detail=str(error).strip(),
+                hint="see https://www.postgresql.org/docs/current/libpq-connect.html",
+            ) from error
         except psycopg.OperationalError as error:
             if pause is None or not is_transient(error):
                 text = str(error).replace(secret.value, "***") if secret else str(error)

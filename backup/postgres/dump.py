@@ -15,6 +15,7 @@ from pathlib import Path
 from backup.errors import BackupError, DumpError, disk_full
 from backup.model import Client, Snapshot
 from backup.postgres.connection import Source, child_environment, conninfo
+from backup.processes import FileIdentity, family, open_files
 from backup.settings import Compression, DumpSettings
 
 # Between SIGTERM, on which pg_dump cancels its queries on the server, and SIGKILL.
@@ -24,13 +25,17 @@ _MOMENT_SECONDS = 0.005
 
 @dataclass(frozen=True)
 class DumpPlan:
-    """One call of pg_dump into `folder`, which must not exist yet."""
+    """One call of pg_dump into `folder`, which must not exist yet.
+
+    `encoding` is the database's own: a login may have another as its default.
+    """
 
     client: Client
     source: Source
     snapshot: Snapshot
     compression: Compression
     settings: DumpSettings
+    encoding: str
     folder: Path
 
     def arguments(self) -> list[str]:
@@ -47,6 +52,7 @@ class DumpPlan:
             "--format=directory",
             f"--file={self.folder}",
             f"--jobs={self.settings.jobs}",
+            f"--encoding={self.encoding}",
             f"--snapshot={self.snapshot.id}",
             f"--compress={self._compress()}",
             f"--lock-wait-timeout={self.settings.lock_timeout_ms}",
@@ -72,7 +78,6 @@ class RunningDump:
     def __init__(
         self, plan: DumpPlan, environment: Mapping[str, str], relay: Callable[[str], None]
     ) -> None:
-        self._folder = str(plan.folder) + os.sep
         self._relay = relay
         self._last_lines: deque[str] = deque(maxlen=50)
         self._process = subprocess.Popen(
@@ -120,14 +125,9 @@ class RunningDump:
             # Its end of the pipe is closed; the exit itself is a moment away.
             time.sleep(min(seconds, _MOMENT_SECONDS))
 
-    def open_files(self) -> frozenset[str]:
-        """Names of the files in the dump's folder that any of its processes holds open."""
-        return frozenset(
-            target.removeprefix(self._folder)
-            for process in self._group()
-            for target in _open_targets(process)
-            if target.startswith(self._folder)
-        )
+    def open_files(self) -> frozenset[FileIdentity]:
+        """The files that it or any of its workers holds open, be it behind a wrapper."""
+        return frozenset().union(*map(open_files, family(self._process.pid)))
 
     def pause(self) -> None:
         self._signal(signal.SIGSTOP)
@@ -149,28 +149,18 @@ class RunningDump:
             self._relay(line)
         self._silent.set()
 
-    def _group(self) -> list[int]:
-        """pg_dump and the workers it has forked by now, be it behind a wrapper."""
-        leader = self._process.pid
-        processes = [leader]
-        for process in processes:
-            try:
-                children = Path(f"/proc/{process}/task/{process}/children").read_text()
-            except (FileNotFoundError, ProcessLookupError):
-                # A kernel built without CONFIG_PROC_CHILDREN, or it has exited.
-                return [leader, *_processes_of_group(leader)]
-            processes += map(int, children.split())
-        return processes
-
 
 def explain_exit(code: int, lines: list[str]) -> BackupError:
     """What an exit of pg_dump means, from its status and the last lines of its stderr."""
     said = "\n".join(line for line in lines if line)
     if code < 0:
+        killed = -code == signal.SIGKILL
         return DumpError(
-            f"pg_dump was killed by {signal.Signals(-code).name}",
+            f"pg_dump was ended by {signal.Signals(-code).name}",
             detail=said or "it said nothing before",
-            hint="if nobody did it by hand, the machine ran out of memory: lower jobs",
+            hint="if nobody did it by hand, the machine ran out of memory: lower jobs"
+            if killed
+            else "if nobody did it by hand, report it with the versions of server and pg_dump",
         )
     if "No space left on device" in said:
         return disk_full(said)
@@ -225,46 +215,3 @@ _HINTS = (
         "an administrator or a timeout of the server ended the session: see the server's log",
     ),
 )
-
-
-def _open_targets(process: int) -> list[str]:
-    targets = []
-    try:
-        descriptors = os.listdir(f"/proc/{process}/fd")  # noqa: PTH208 - a hot path
-    except FileNotFoundError:
-        return []
-    except PermissionError:
-        # A zombie's folder is closed to all but root. Of a living process it would hide which
-        # files are still written, and a half file must never pass for a whole one.
-        if _is_zombie(process):
-            return []
-        raise
-    for descriptor in descriptors:
-        try:
-            targets.append(os.readlink(f"/proc/{process}/fd/{descriptor}"))  # noqa: PTH115
-        except FileNotFoundError:
-            continue
-    return targets
-
-
-def _processes_of_group(group: int) -> list[int]:
-    numbers = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
-    return [
-        number
-        for number in numbers
-        if number != group and _status_fields(number)[2:3] == [str(group)]
-    ]
-
-
-def _is_zombie(process: int) -> bool:
-    return _status_fields(process)[:1] in ([], ["Z"])
-
-
-def _status_fields(process: int) -> list[str]:
-    """State, parent, process group … of proc_pid_stat(5); empty for a process that is gone."""
-    try:
-        status = Path(f"/proc/{process}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    # The command's name stands before them in parentheses and may hold anything.
-    return status.rpartition(")")[2].split()

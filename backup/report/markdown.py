@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from backup.errors import BackupError
-from backup.report.report import Commands, Facts, Notes, Report, Section, Table, Timeline
+from backup.report.report import Commands, Facts, Report, Section, Table, Timeline
 
 
 def render_markdown(report: Report) -> str:
@@ -38,8 +38,6 @@ def _section(section: Section) -> str:
         case Commands(title, lines):
             body = "\n".join(lines)
             return f"### {escape(title)}\n\n```sh\n{body}\n```"
-        case Notes(title, lines):
-            return f"### {escape(title)}\n\n" + "\n".join(f"- {escape(line)}" for line in lines)
 
 
 def _table(columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:

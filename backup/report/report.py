@@ -41,15 +41,7 @@ class Commands:
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Notes:
-    """Things a person should know although the run is good."""
-
-    title: str
-    lines: tuple[str, ...]
-
-
-Section = Facts | Table | Timeline | Commands | Notes
+Section = Facts | Table | Timeline | Commands
 
 
 @dataclass(frozen=True)
