@@ -59,7 +59,7 @@ def test_a_scratch_folder_behind_a_link_stores_whole_files(place: Stage, tmp_pat
 
 def test_without_sight_of_open_files_nothing_is_backed_up(place: Stage, tmp_path: Path) -> None:
     if os.geteuid() or not shutil.which("unshare"):
-        pytest.skip("needs root and unshare, to make a PID namespace; runners of GitHub have both")
+        pytest.skip("needs root and unshare, to make a PID namespace: .ci/run as root runs it")
     inputs = place.inputs()
     url = inputs.pop("database-url")
     command = ["unshare", "--pid", "--fork", sys.executable, "-m", "backup", "backup"]

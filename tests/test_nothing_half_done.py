@@ -337,7 +337,7 @@ def test_bytes_that_change_on_the_way_are_never_stored(shop: Stage) -> None:
 def mounted(tmp_path: Path) -> Iterator[Path]:
     """A folder to mount on; unmounted afterwards."""
     if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a file system of its own")
+        pytest.skip("needs root, to mount a file system of its own: .ci/run as root runs it")
     folder = tmp_path / "disk"
     folder.mkdir()
     yield folder
@@ -348,7 +348,9 @@ def mount(folder: Path, kind: str, options: str) -> None:
     command = ["mount", "-t", kind, "-o", options, "lab", str(folder)]
     if subprocess.run(command, capture_output=True).returncode:
         folder.rmdir()
-        pytest.skip(f"this machine mounts no {kind}")
+        pytest.skip(
+            f"this machine mounts no {kind}: any with a usual Linux kernel, as root, runs it"
+        )
 
 
 @pytest.mark.parametrize("table", ["noise", "small_*"])

@@ -43,14 +43,6 @@ class ListedObject:
     storage_class: str
 
 
-@dataclass(frozen=True, slots=True)
-class BucketCheck:
-    """What `Bucket.check` found out. Without listing, a lost answer cannot be told from a refusal
-    and nothing can be compared with earlier backups; a backup is possible all the same."""
-
-    can_list: bool
-
-
 class Bucket:
     """One bucket, reached through `connections` sockets at the most. See `ObjectStore`."""
 
@@ -64,7 +56,7 @@ class Bucket:
         if settings.expected_owner:
             self._common["ExpectedBucketOwner"] = settings.expected_owner
 
-    def check(self) -> BucketCheck:
+    def check(self) -> None:
         """Find out, with one small request, whether the bucket is there, and in this region.
 
         Raises InputError or AccessError. A role that may write and not list passes.
@@ -79,13 +71,12 @@ class Bucket:
                 if error_code(error) != "AccessDenied":
                     raise
                 self._check_owner()
-                return BucketCheck(can_list=False)
+                return
         headers = answer["ResponseMetadata"]["HTTPHeaders"]
         region = headers.get("x-amz-bucket-region", self._session.region)
         # botocore follows S3's redirects: a wrong region works, and pays for it at each request.
         if region != self._session.region:
             raise wrong_region(attempt, region, "")
-        return BucketCheck(can_list=True)
 
     def _list_one(self, common: dict[str, str]) -> Any:
         return self._client.list_objects_v2(**common, Prefix=self._settings.prefix, MaxKeys=1)
