@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import Enum
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,3 +151,45 @@ class WorkflowRun:
     run_attempt: str
     commit: str
     url: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ObjectName:
+    """An object of a database in the words of pg_dump's table of contents.
+
+    `kind` is TABLE, INDEX, FUNCTION …; `schema` is empty for what lies in none; `name` is the
+    entry's tag, with the argument types of a function: `total(integer, text)`.
+    """
+
+    kind: str
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.kind} {self.schema}.{self.name}" if self.schema else f"{self.kind} {self.name}"
+        )
+
+
+class Severity(Enum):
+    """What an error of pg_restore means for the restored database."""
+
+    HARMLESS = "harmless"  # nothing is missing
+    DEGRADED = "degraded"  # the data is there; an owner, a grant or an extension is not
+    FATAL = "fatal"  # something that was to be restored is not there
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """One error of pg_restore, and what it means.
+
+    `entry_id` is the dump id of the entry, `about` its name; None where pg_restore named none.
+    `said` are the server's words, `statement` what it was asked, `reason` why it is classed so.
+    """
+
+    entry_id: int | None
+    about: ObjectName | None
+    said: str
+    statement: str
+    severity: Severity
+    reason: str
