@@ -17,7 +17,8 @@ def parser() -> argparse.ArgumentParser:
     built = argparse.ArgumentParser(
         prog="python -m backup",
         description="PostgreSQL backups in S3.",
-        epilog="Passwords come from PGPASSWORD, AWS credentials from the environment.",
+        epilog="Passwords come from PGPASSWORD, DATABASE_URL or TARGET_URL, AWS credentials from the"
+        " environment.",
         allow_abbrev=False,
     )
     built.add_argument("operation", choices=sorted(OPERATIONS), help="; ".join(
@@ -41,8 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if texts:
             values[name.replace("_", "-")] = "\n".join(texts)
     # A URL may hold a password, so it comes from the environment alone.
-    if url := os.environ.get("DATABASE_URL"):
-        values.setdefault("database-url", url)
+    for name in ("database-url", "target-url"):
+        # DATABASE_URL is what a backup reads, and nothing that a restore could mean.
+        if name == "database-url" and values["operation"] in ("restore", "verify"):
+            continue
+        if url := os.environ.get(name.upper().replace("-", "_")):
+            values[name] = url
     code = run(values, os.environ, terminal)
     sys.stdout.flush()
     return code

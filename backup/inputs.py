@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import unquote
 
-from backup.errors import Fault, InputError
+from backup.errors import InputError
+from backup.reading import Reader, is_number
 from backup.settings import (
     OPERATIONS,
     OPTIONS,
     BucketSettings,
     Compression,
     DumpSettings,
+    RestoreSettings,
     RoleSettings,
     Secret,
     Selection,
     Settings,
     SourceSettings,
+    ThawSettings,
+    VerifySettings,
 )
-
-_BY_NAME = {option.name: option for option in OPTIONS}
 
 
 def read(values: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
@@ -30,16 +32,26 @@ def read(values: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
     `environment` supplies PGPASSWORD, AWS_REGION and AWS_DEFAULT_REGION.
     Raises InputError with every fault found.
     """
-    reader = _Reader(values)
+    reader = Reader(values)
+    source = _source(reader, environment)
     settings = Settings(
         operation=reader.choice("operation", tuple(OPERATIONS)),
         role=_role(reader, environment),
         bucket=_bucket(reader),
-        source=_source(reader, environment),
-        dump=_dump(reader),
+        database=source.database,
+        source=source,
+        target=_target(reader, source),
+        dump=(dump := _dump(reader)),
+        restore=_restore(reader, dump),
+        thaw=_thaw(reader),
+        verify=_verify(reader),
     )
     if settings.operation == "backup":
         _require_source(reader, settings)
+    if settings.operation in ("restore", "verify"):
+        _require_backup(reader, settings)
+    if settings.operation == "restore":
+        _require_target(reader, settings)
     if reader.faults:
         raise InputError.from_faults(reader.faults)
     return settings
@@ -48,14 +60,14 @@ def read(values: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
 def secrets_among(values: Mapping[str, str]) -> list[str]:
     """What must not be shown of the texts given, before any of them is read."""
     given = [values[option.name] for option in OPTIONS if option.secret and values.get(option.name)]
-    url = values.get("database-url", "")
-    # Whatever libpq takes for the password: a raw / or @ in it ends up in other parts of the URL.
-    inside = re.match(r"[a-z]+://[^:@]*:(.*)@", url, re.DOTALL)
-    pieces = [inside[1], unquote(inside[1]), *re.split(r"[/@:?]", inside[1])] if inside else []
-    return [*given, *(piece for piece in pieces if piece)]
+    for url in (values.get("database-url", ""), values.get("target-url", "")):
+        # Whatever libpq takes for the password: a raw / or @ in it ends up in other parts.
+        if inside := re.match(r"[a-z]+://[^:@]*:(.*)@", url, re.DOTALL):
+            given += [inside[1], unquote(inside[1]), *re.split(r"[/@:?]", inside[1])]
+    return [text for text in given if text]
 
 
-def _role(reader: _Reader, environment: Mapping[str, str]) -> RoleSettings:
+def _role(reader: Reader, environment: Mapping[str, str]) -> RoleSettings:
     region = (
         reader.matching("aws-region", r"[a-z]{2}(-[a-z]+)+-\d+", "eu-central-1")
         or environment.get("AWS_REGION")
@@ -85,7 +97,7 @@ def _role(reader: _Reader, environment: Mapping[str, str]) -> RoleSettings:
     )
 
 
-def _bucket(reader: _Reader) -> BucketSettings:
+def _bucket(reader: Reader) -> BucketSettings:
     name = reader.text("bucket")
     if not name:
         reader.fault("bucket", "is missing", "name the bucket: my-company-pg-backups")
@@ -108,21 +120,21 @@ def _bucket(reader: _Reader) -> BucketSettings:
     )
 
 
-def _tag(reader: _Reader, line: str) -> tuple[str, str]:
+def _tag(reader: Reader, line: str) -> tuple[str, str]:
     key, separator, value = line.partition("=")
     if not separator or not key.strip():
         reader.fault("object-tags", f"{line!r} is no tag", "write key=value, one a line")
     return key.strip(), value.strip()
 
 
-def _source(reader: _Reader, environment: Mapping[str, str]) -> SourceSettings:
-    url = _url_parameters(reader)
+def _source(reader: Reader, environment: Mapping[str, str]) -> SourceSettings:
+    url = _url_parameters(reader, "database-url")
     for name in ("host", "port", "database", "user", "sslmode"):
         if url and reader.given(name):
             reader.fault(name, "is given beside database-url", "give the one or the other")
     password = url.pop("password", "") or reader.text("password") or environment.get("PGPASSWORD")
     port = url.pop("port", "") or reader.text("port")
-    if port and not all(_is_number(part, 1, 65535) for part in port.split(",")):
+    if port and not all(is_number(part, 1, 65535) for part in port.split(",")):
         reader.fault("port", f"{port!r} is no port", "write a number from 1 to 65535, and in a URL"
                      " %2F for a / in the password")  # fmt: skip
     sslmode = url.pop("sslmode", "") or reader.text("sslmode")
@@ -150,26 +162,63 @@ def _source(reader: _Reader, environment: Mapping[str, str]) -> SourceSettings:
     return source
 
 
-def _url_parameters(reader: _Reader) -> dict[str, str]:
+def _target(reader: Reader, source: SourceSettings) -> SourceSettings | None:
+    """The target as the inputs name it: by its URL, or by the host and the rest of them."""
+    url = _url_parameters(reader, "target-url")
+    if not url:
+        named = reader.text("target-database") or source.database
+        known = source.host or source.password_secret_id
+        to_restore = reader.text("operation") == "restore"
+        return replace(source, database=named) if known and to_restore else None
+    given = ["target-database"]
+    if reader.text("operation") != "backup":
+        given += ["host", "port", "user"]
+    for name in given:
+        if reader.given(name):
+            reader.fault(name, "is given beside target-url", "give the one or the other")
+    password = url.pop("password", "")
+    target = SourceSettings(
+        host=url.pop("host", None),
+        port=url.pop("port", None),
+        database=url.pop("dbname", None),
+        user=url.pop("user", None),
+        sslmode=url.pop("sslmode", None),
+        # A URL without one: the login is given beside it, but never that of the source.
+        password=Secret(password) if password else None,
+        password_secret_id=None,
+        iam_auth=False,
+        parameters=tuple(sorted(url.items())),
+    )
+    if password or reader.text("operation") == "backup":
+        return target
+    return replace(
+        target,
+        password=source.password,
+        password_secret_id=source.password_secret_id,
+        iam_auth=source.iam_auth,
+    )
+
+
+def _url_parameters(reader: Reader, option: str) -> dict[str, str]:
     """The URL as libpq itself reads it; its text, which may hold a password, is never shown."""
-    url = reader.text("database-url")
+    url = reader.text(option)
     if not url:
         return {}
     remedy = "write postgresql://user:password@host:5432/database, with %40 for an @ in a password"
     if not url.startswith(("postgresql://", "postgres://")):
-        reader.fault("database-url", "does not begin with postgresql://", remedy)
+        reader.fault(option, "does not begin with postgresql://", remedy)
         return {}
     import psycopg.conninfo
 
     try:
         parsed = psycopg.conninfo.conninfo_to_dict(url)
     except psycopg.ProgrammingError:
-        reader.fault("database-url", "libpq cannot read it", remedy)
+        reader.fault(option, "libpq cannot read it", remedy)
         return {}
     return {name: str(value) for name, value in parsed.items() if value is not None}
 
 
-def _require_source(reader: _Reader, settings: Settings) -> None:
+def _require_source(reader: Reader, settings: Settings) -> None:
     source = settings.source
     if reader.given("database-url") and not (source.host and source.database):
         reader.fault("database-url", "names no host or no database",
@@ -187,7 +236,77 @@ def _require_source(reader: _Reader, settings: Settings) -> None:
         reader.fault("user", "is missing, and iam-auth needs it", "name a user with rds_iam")
 
 
-def _dump(reader: _Reader) -> DumpSettings:
+def _require_backup(reader: Reader, settings: Settings) -> None:
+    if reader.given("database-url"):
+        reader.fault("database-url", "is the source of a backup", "name the database whose backup"
+                     " is meant as database, and the target as target-url")  # fmt: skip
+    elif not settings.database:
+        reader.fault("database", "is missing", "name the database whose backup is meant, as in"
+                     " database: shop")  # fmt: skip
+    target = settings.target
+    if reader.given("target-url") and target and not (target.host and target.database):
+        reader.fault("target-url", "names no host or no database",
+                     "write postgresql://user:password@host:5432/database")  # fmt: skip
+
+
+def _require_target(reader: Reader, settings: Settings) -> None:
+    options, target = settings.restore, settings.target
+    if target is None:
+        reader.fault("target-url", "is missing", "name the target: target-url:"
+                     " postgresql://user:password@host:5432/database")  # fmt: skip
+    if options.create_database and (options.allow_existing or options.clean):
+        reader.fault("create-database", "is given with allow-existing or clean",
+                     "a database that exists is not created: leave one of them out")  # fmt: skip
+    if options.tables and options.schemas:
+        reader.fault("tables", "are given beside schemas", "give the one or the other")
+    name = target.database if target else None
+    again = f"type the target's name again: confirm-target: {name or 'shop'}"
+    for option in ("allow-existing", "clean"):
+        if reader.flag(option) and options.confirmed_target is None:
+            reader.fault(option, "could destroy data, and is not confirmed", again)
+    if name and options.confirmed_target not in (None, name):
+        reader.fault("confirm-target", f"{options.confirmed_target!r} is not the target",
+                     f"the target is {name}: correct the one or the other")  # fmt: skip
+
+
+def _restore(reader: Reader, dump: DumpSettings) -> RestoreSettings:
+    return RestoreSettings(
+        backup_id=reader.text("backup-id"),
+        schemas=dump.selection.schemas,
+        tables=dump.selection.tables,
+        jobs=dump.jobs,
+        scratch_limit_bytes=dump.scratch_limit_bytes,
+        create_database=reader.flag("create-database"),
+        no_owner=reader.flag("no-owner"),
+        no_privileges=reader.flag("no-privileges"),
+        role=reader.text("role") or None,
+        with_globals=reader.flag("with-globals"),
+        allow_existing=reader.flag("allow-existing"),
+        clean=reader.flag("clean"),
+        confirmed_target=reader.text("confirm-target") or None,
+    )
+
+
+def _thaw(reader: Reader) -> ThawSettings:
+    return ThawSettings(
+        tier=reader.choice("thaw-tier", ("standard", "bulk", "expedited")),
+        days=reader.number("thaw-days", 1, 365),
+        wait_seconds=reader.duration_ms("thaw-wait") / 1000 if reader.given("thaw-wait") else 0.0,
+    )
+
+
+def _verify(reader: Reader) -> VerifySettings:
+    return VerifySettings(
+        after_backup=reader.flag("verify"),
+        depth=reader.choice("verify-depth", ("objects", "archive", "restore")),
+        sample=reader.number("sample", 1, 100),
+        check_sql=reader.text("check-sql") or None,
+        max_restore_seconds=reader.quantity("max-restore-minutes", 60),
+        max_age_seconds=reader.quantity("max-age-hours", 3600),
+    )
+
+
+def _dump(reader: Reader) -> DumpSettings:
     jobs = reader.number("jobs", 1, 64)
     # Each job fills one part of 8 MiB while others are on their way.
     least_scratch = max(32 << 20, jobs * (16 << 20))
@@ -212,98 +331,12 @@ def _dump(reader: _Reader) -> DumpSettings:
 _LEVELS = {"none": (0, 0), "gzip": (1, 9), "lz4": (1, 12), "zstd": (1, 22)}
 
 
-def _compression(reader: _Reader) -> Compression | None:
+def _compression(reader: Reader) -> Compression | None:
     text = reader.text("compression")
     if not text:
         return None
     method, colon, level = text.partition(":")
-    if method not in _LEVELS or (colon and not _is_number(level, *_LEVELS[method])):
+    if method not in _LEVELS or (colon and not is_number(level, *_LEVELS[method])):
         reader.fault("compression", f"{text!r} is not known", "write zstd, zstd:3, gzip:6 or none")
         return None
     return Compression(method, int(level) if level and method != "none" else None)
-
-
-# The server keeps its timeouts in an int.
-_LONGEST_TIMEOUT_MS = 2**31 - 1
-
-
-def _is_number(text: str, low: int, high: int) -> bool:
-    """Whether the text is a whole number in that range, in the digits 0 to 9."""
-    return text.isascii() and text.isdigit() and low <= int(text) <= high
-
-
-class _Reader:
-    """Reads one option after the other and remembers what is wrong with them."""
-
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self.values = values
-        self.faults: list[Fault] = []
-        for name in values:
-            # Bytes that are no UTF-8 reach Python as lone surrogates.
-            if re.search("[\udc80-\udcff]", values[name]):
-                self.fault(name, "is not UTF-8", "write it in UTF-8")
-            if name not in _BY_NAME:
-                near = difflib.get_close_matches(name, list(_BY_NAME), n=1)
-                remedy = f"did you mean {near[0]}?" if near else "remove it"
-                self.fault(name, "is not an input of this action", remedy)
-
-    def fault(self, option: str, problem: str, remedy: str) -> None:
-        self.faults.append(Fault(option, problem, remedy))
-
-    def given(self, name: str) -> bool:
-        return bool(self.values.get(name, "").strip())
-
-    def text(self, name: str) -> str:
-        option = _BY_NAME[name]
-        value = self.values.get(name, "")
-        # A password may begin or end with a space; nothing else means to.
-        value = value if option.secret else value.strip()
-        return value or option.default
-
-    def lines(self, name: str) -> tuple[str, ...]:
-        return tuple(line.strip() for line in self.text(name).splitlines() if line.strip())
-
-    def matching(self, name: str, pattern: str, example: str) -> str | None:
-        text = self.text(name)
-        if text and not re.fullmatch(pattern, text):
-            self.fault(name, f"{text!r} is not of its form", f"write it like {example}")
-        return text or None
-
-    def choice(self, name: str, allowed: tuple[str, ...]) -> str:
-        text = self.text(name)
-        if text not in allowed:
-            self.fault(name, f"{text!r} is not known", f"use one of {', '.join(allowed)}")
-        return text
-
-    def flag(self, name: str) -> bool:
-        text = self.text(name).lower()
-        if text not in ("true", "false"):
-            self.fault(name, f"{text!r} is neither true nor false", "write true or false")
-        return text == "true"
-
-    def number(self, name: str, low: int, high: int) -> int:
-        text = self.text(name)
-        if _is_number(text, low, high):
-            return int(text)
-        self.fault(name, f"{text!r} will not do", f"write a whole number from {low} to {high}")
-        return low
-
-    def duration_ms(self, name: str) -> int:
-        match = re.fullmatch(r"(\d+) ?(ms|s|min|h)", self.text(name))
-        if match:
-            unit = {"ms": 1, "s": 1000, "min": 60_000, "h": 3_600_000}[match[2]]
-            if 0 < int(match[1]) * unit <= _LONGEST_TIMEOUT_MS:
-                return int(match[1]) * unit
-        self.fault(name, f"{self.text(name)!r} is no duration", "write 60s, 5min or 500ms")
-        return 1
-
-    def size(self, name: str, *, minimum: int) -> int:
-        """Bytes; 0 when nothing is given."""
-        text = self.text(name)
-        units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-        match = re.fullmatch(r"(\d+) ?([KMG]i?B)", text)
-        size = int(match[1]) * units[match[2]] if match and match[2] in units else 0
-        if text and size < minimum:
-            least = f"{minimum >> 20}MiB"
-            self.fault(name, f"{text!r} is no size of {least} or more", f"write {least}, or 1GiB")
-        return size

@@ -19,6 +19,7 @@ GROUND = {
     "backup.inputs",
     "backup.interruption",
     "backup.processes",
+    "backup.reading",
     "backup.model",
     "backup.settings",
     "backup.store",

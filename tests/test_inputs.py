@@ -57,7 +57,7 @@ def test_the_command_line_has_every_option_that_is_no_secret() -> None:
         for flag in action.option_strings or [action.dest]
     }
     secret = {option.name for option in OPTIONS if option.secret}
-    assert {"password", "database-url"} == secret
+    assert {"password", "database-url", "target-url"} == secret
     own = {"-h", "help", "json", "debug"}
     assert {option.name for option in OPTIONS} - secret == flags - own
 
@@ -113,7 +113,7 @@ def untouched(
 
 
 BAD = [
-    ("operation", "backups", "use one of backup, list"),
+    ("operation", "backups", "use one of backup, list, restore, verify"),
     ("aws-region", "Frankfurt", "write it like eu-central-1"),
     ("aws-region", "eu-central-1 ; rm", "write it like eu-central-1"),
     ("role-to-assume", "pg-backup", "arn:aws:iam::123456789012:role/"),

@@ -1,0 +1,125 @@
+"""Members fetched from the store: by ranged GETs some way ahead, and never believed unchecked."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from backup.errors import VerificationError
+from backup.model import Member
+from backup.store import ObjectReader
+
+# What all streams together hold in memory, and how far one reads ahead of who uses it.
+_MEMORY_BYTES, _AHEAD = 40 << 20, 3
+_SMALLEST_RANGE, _LARGEST_RANGE = 256 << 10, 4 << 20
+# Members of a pack that lie apart by less than this are fetched with one request: a tar puts a
+# header and padding between them.
+_GAP_BYTES = 4 << 10
+
+
+class Fetcher:
+    """Reads members of one backup, for `streams` readers at the same time.
+
+    `root` is the key prefix of the backup. Its methods may be called from any thread, and raise
+    StorageError or AccessError where the store fails, VerificationError where a digest does.
+    """
+
+    def __init__(self, store: ObjectReader, root: str, streams: int) -> None:
+        self._store = store
+        self._root = root
+        share = _MEMORY_BYTES // (streams * (_AHEAD + 1))
+        self._range_bytes = min(max(share, _SMALLEST_RANGE), _LARGEST_RANGE)
+        self._threads = ThreadPoolExecutor(streams * _AHEAD, thread_name_prefix="fetch")
+        self._counting = threading.Lock()
+        self.bytes_fetched = 0
+        self.requests = 0
+
+    def close(self) -> None:
+        """Forget what was asked for and not used yet."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def stream(self, member: Member) -> Iterator[bytes]:
+        """The bytes of a member in order. The last of them come only once its digest is right."""
+        digest = hashlib.sha256()
+        held = b""
+        for content in self._ranges(member.object_key, member.offset, member.size):
+            if held:
+                yield held
+            digest.update(content)
+            held = content
+        if digest.hexdigest() != member.sha256:
+            raise damaged(member)
+        yield held
+
+    def read(self, member: Member) -> bytes:
+        """A member whole; for small ones."""
+        return b"".join(self.stream(member))
+
+    def read_many(self, members: Iterable[Member]) -> Iterator[tuple[Member, bytes]]:
+        """Small members, neighbours in a pack with one request."""
+        for span in _spans(members, self._range_bytes):
+            first, last = span[0], span[-1]
+            size = last.offset + last.size - first.offset
+            content = memoryview(b"".join(self._ranges(first.object_key, first.offset, size)))
+            for member in span:
+                start = member.offset - first.offset
+                piece = bytes(content[start : start + member.size])
+                if hashlib.sha256(piece).hexdigest() != member.sha256:
+                    raise damaged(member)
+                yield member, piece
+
+    def _ranges(self, key: str, offset: int, size: int) -> Iterator[bytes]:
+        wanted = (
+            (start, min(self._range_bytes, offset + size - start))
+            for start in range(offset, offset + size, self._range_bytes)
+        )
+        under_way: deque[Future[bytes]] = deque()
+        try:
+            for start, length in itertools.islice(wanted, _AHEAD):
+                under_way.append(self._threads.submit(self._get, key, start, length))
+            while under_way:
+                content = under_way.popleft().result()
+                for start, length in itertools.islice(wanted, 1):
+                    under_way.append(self._threads.submit(self._get, key, start, length))
+                yield content
+        finally:
+            for future in under_way:
+                future.cancel()
+
+    def _get(self, key: str, offset: int, size: int) -> bytes:
+        content = self._store.read_range(self._root + key, offset, size)
+        with self._counting:
+            self.bytes_fetched += len(content)
+            self.requests += 1
+        return content
+
+
+def damaged(member: Member) -> VerificationError:
+    """The bytes in the store are not those that were dumped."""
+    what = f"the data of {member.schema}.{member.table}" if member.table else member.name
+    return VerificationError(
+        f"{what} is damaged in this backup",
+        detail=f"the SHA-256 of {member.name} in {member.object_key} is not the manifest's",
+        hint="take another backup (backup-id), or an older version of the object if the bucket"
+        " keeps versions: aws s3api list-object-versions",
+    )
+
+
+def _spans(members: Iterable[Member], most_bytes: int) -> Iterator[list[Member]]:
+    """Members in runs that lie beside one another in one object."""
+    span: list[Member] = []
+    for member in sorted(members, key=lambda each: (each.object_key, each.offset)):
+        if span and not (
+            member.object_key == span[0].object_key
+            and member.offset - (span[-1].offset + span[-1].size) <= _GAP_BYTES
+            and member.offset + member.size - span[0].offset <= most_bytes
+        ):
+            yield span
+            span = []
+        span.append(member)
+    if span:
+        yield span
