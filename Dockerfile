@@ -6,35 +6,82 @@ ARG BASE_IMAGE=base
 FROM debian:trixie-slim@sha256:a29215f6a35e51e22adffa17f89e9d2ef06214e64a2bad10d765c46aea49f11f AS base
 
 
-# The clients of every major, taken out of their packages: the packages themselves depend on
-# postgresql-client-common, and that on perl, neither of which the action uses.
-FROM ${BASE_IMAGE} AS clients
+# What clients and servers are linked with. libnss-wrapper gives a name to a user that has none
+# (docker run --user 1001), which initdb asks for; tzdata-legacy has the names of old, US/Eastern.
+FROM ${BASE_IMAGE} AS runtime
+ARG DEBIAN_FRONTEND=noninteractive
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends \
+        ca-certificates \
+        libgssapi-krb5-2 \
+        libicu76 \
+        libldap2 \
+        liblz4-1 \
+        libnss-wrapper \
+        libnuma1 \
+        libpam0g \
+        libreadline8t64 \
+        libselinux1 \
+        libssl3t64 \
+        libstdc++6 \
+        libsystemd0 \
+        liburing2 \
+        libuuid1 \
+        libxml2 \
+        libxslt1.1 \
+        libzstd1 \
+        python3 \
+        tzdata \
+        tzdata-legacy \
+        zlib1g \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+
+
+# The clients and servers of every major, taken out of their packages: the packages themselves
+# depend on postgresql-common, and that on perl, neither of which the action uses.
+FROM runtime AS postgres
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 
 ARG POSTGRES_MAJORS="14 15 16 17 18"
+# Those with a server too, which a drill restores into.
+ARG POSTGRES_SERVERS="$POSTGRES_MAJORS"
 # Lines for apt, separated by semicolons; a major may come from any of them. When PostgreSQL's own
 # archive retires a major, add the line of apt-archive.postgresql.org here.
 ARG POSTGRES_SOURCES="deb [signed-by=/usr/share/postgresql-common/pgdg/apt.postgresql.org.asc] https://apt.postgresql.org/pub/repos/apt trixie-pgdg main"
 
 WORKDIR /debs
 # Debian's own postgresql-client-common carries the key that signs apt.postgresql.org, so the chain
-# of trust starts at the base image.
+# of trust starts at the base image. A library that runtime lacks, as where a server was built for
+# another suite than the base's, is taken out of its package as the servers are.
 ARG DEBIAN_FRONTEND=noninteractive
 RUN chown _apt /debs; \
     apt-get update; \
-    apt-get install --yes --no-install-recommends ca-certificates; \
-    apt-get download postgresql-client-common; \
+    apt-get download locales postgresql-client-common; \
     dpkg-deb --extract postgresql-client-common_*.deb /extracted; \
     install -D -m 644 -t /usr/share/postgresql-common/pgdg /extracted/usr/share/postgresql-common/pgdg/apt.postgresql.org.asc; \
     rm -r postgresql-client-common_*.deb /extracted; \
     echo "$POSTGRES_SOURCES" | tr ';' '\n' >/etc/apt/sources.list.d/postgresql.list; \
     apt-get update; \
     for major in $POSTGRES_MAJORS; do apt-get download "postgresql-client-$major"; done; \
+    for major in $POSTGRES_SERVERS; do apt-get download "postgresql-$major"; done; \
     apt-get download libpq5; \
+    libraries_of() { \
+        for deb in "$@"; do dpkg-deb --field "$deb" Depends; done \
+            | tr ',' '\n' | sed -nE 's/^ *(lib[^ :(|]+).*/\1/p' | grep -v '^libllvm' | sort -u; \
+    }; \
+    for _round in 1 2 3 4; do \
+        for library in $(libraries_of postgresql-[0-9]*.deb lib*.deb); do \
+            ls "${library}"_*.deb >/tmp/found 2>&1 || dpkg-query --status "$library" >/tmp/found 2>&1 \
+                || apt-get download "$library"; \
+        done; \
+    done; \
     rm -rf /var/lib/apt/lists/*
 
 # libpq5 is the newest there is: every client runs with a libpq of its own major or above.
 # status.d is where scanners and SBOM tools look for packages that dpkg did not install.
+# Of a server: what runs it, its extensions and its text search; not its JIT, manuals, translations.
+# The sources of locales are there so that a drill can make the one that a database sorts by, and
+# apt's source so that it can fetch an extension that a database has.
 RUN for deb in *.deb; do \
         package=$(dpkg-deb --field "$deb" Package); \
         dpkg-deb --extract "$deb" /extracted; \
@@ -43,13 +90,28 @@ RUN for deb in *.deb; do \
         install -D -m 644 -t "/root-tree/usr/share/doc/$package" "/extracted/usr/share/doc/$package/copyright"; \
     done; \
     for major in $POSTGRES_MAJORS; do \
-        for program in pg_dump pg_dumpall pg_restore psql; do \
+        for program in pg_amcheck pg_dump pg_dumpall pg_restore psql; do \
             install -D -m 755 -t "/root-tree/usr/lib/postgresql/$major/bin" "/extracted/usr/lib/postgresql/$major/bin/$program"; \
         done; \
     done; \
+    for major in $POSTGRES_SERVERS; do \
+        for program in initdb postgres; do \
+            install -D -m 755 -t "/root-tree/usr/lib/postgresql/$major/bin" "/extracted/usr/lib/postgresql/$major/bin/$program"; \
+        done; \
+        install -D -m 644 -t "/root-tree/usr/lib/postgresql/$major/lib" "/extracted/usr/lib/postgresql/$major/lib/"*.so; \
+        rm -f "/root-tree/usr/lib/postgresql/$major/lib/llvmjit"*.so; \
+        mkdir -p /root-tree/usr/share/postgresql; \
+        cp --recursive "/extracted/usr/share/postgresql/$major" /root-tree/usr/share/postgresql/; \
+        rm -rf "/root-tree/usr/share/postgresql/$major/man"; \
+    done; \
     libraries="/root-tree/usr/lib/$(basename "$(dirname /extracted/usr/lib/*/libpq.so.5)")"; \
     mkdir -p "$libraries"; \
-    cp --archive /extracted/usr/lib/*/libpq.so.5* "$libraries/"
+    for library in /extracted/usr/lib/*/lib*.so.*; do \
+        [ -e "${library#/extracted}" ] || cp --archive "$library" "$libraries/"; \
+    done; \
+    cp --recursive /extracted/usr/share/i18n /root-tree/usr/share/; \
+    install -D -m 644 -t /root-tree/etc/apt/sources.list.d /etc/apt/sources.list.d/postgresql.list; \
+    install -D -m 644 -t /root-tree/usr/share/postgresql-common/pgdg /usr/share/postgresql-common/pgdg/apt.postgresql.org.asc
 
 
 # The Python dependencies, in a virtual environment that has no pip in it.
@@ -66,38 +128,28 @@ RUN apt-get update \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
 
 
-FROM ${BASE_IMAGE}
-ARG DEBIAN_FRONTEND=noninteractive
-# The libraries are those that libpq and the clients are linked with.
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends \
-        ca-certificates \
-        libgssapi-krb5-2 \
-        libldap2 \
-        liblz4-1 \
-        libreadline8t64 \
-        libssl3t64 \
-        libzstd1 \
-        python3 \
-        tzdata \
-        zlib1g \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
-COPY --from=clients /root-tree/ /
+FROM runtime
+COPY --from=postgres /root-tree/ /
 COPY --from=python /opt/venv /opt/venv
 COPY entrypoint.py /app/entrypoint.py
 COPY backup /app/backup
 
-# A client that cannot run must fail this build, not a backup.
+# A program that cannot run must fail this build, not a backup or a drill. PostgreSQL refuses to run
+# as root, so a drill's server has a user of its own.
 RUN ldconfig \
+    && useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pg-drill \
     && python3 -m compileall -q --invalidation-mode unchecked-hash /app \
-    && for bin in /usr/lib/postgresql/*/bin; do \
-        major=$(basename "$(dirname "$bin")"); \
-        for program in pg_dump pg_dumpall pg_restore psql; do \
-            case $("$bin/$program" --version) in \
-                "$program (PostgreSQL) $major."*) ;; \
-                *) echo "$bin/$program does not run" >&2; exit 1 ;; \
-            esac; \
-        done; \
+    && for program in /usr/lib/postgresql/*/bin/*; do \
+        major=$(basename "$(dirname "$(dirname "$program")")"); \
+        case $("$program" --version) in \
+            "$(basename "$program") (PostgreSQL) $major."*) ;; \
+            *) echo "$program does not run" >&2; exit 1 ;; \
+        esac; \
+    done \
+    && for library in /usr/lib/postgresql/*/lib/*.so; do \
+        case $(ldd "$library" 2>&1) in \
+            *"not found"*) echo "$library lacks another" >&2; exit 1 ;; \
+        esac; \
     done \
     && /opt/venv/bin/python -E -s -c 'import awscrt.checksums, botocore.session, psycopg; assert psycopg.pq.__impl__ == "binary"'
 

@@ -10,15 +10,17 @@ from urllib.parse import quote, quote_plus
 
 @dataclass(frozen=True)
 class Progress:
-    """How far the dump is. `fraction` runs from 0 to 1; `seconds_left` is None while unknown."""
+    """How far a dump or a load is. `fraction` runs from 0 to 1; `seconds_left` is None while
+    unknown; `moved_bytes` are stored or loaded, as `verb` says."""
 
     tables_done: int
     tables_total: int
-    stored_bytes: int
+    moved_bytes: int
     seconds: float
     fraction: float
     seconds_left: float | None
     note: str = ""
+    verb: str = "stored"
 
 
 class Console(Protocol):

@@ -62,6 +62,12 @@ class DumpError(BackupError):
     exit_code = 4
 
 
+class RestoreError(BackupError):
+    """pg_restore, or the database under it, failed: the target is not to be used."""
+
+    exit_code = 4
+
+
 class StorageError(BackupError):
     """S3, or the scratch disk on the way to it, failed."""
 

@@ -35,7 +35,11 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
         face.mask(secret)
     try:
         chosen = read(values, environment)
-        face.published(_operate(chosen, face, environment))
+        report = _operate(chosen, face, environment)
+        face.published(report)
+        if report.failure:
+            face.failed(report.failure)
+            return report.failure.exit_code
         return 0
     except BackupError as error:
         face.failed(error)
@@ -45,8 +49,9 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
         ended = BackupError(
             f"interrupted by {name}",
             detail="the run was cancelled, or reached its timeout-minutes",
-            hint="pg_dump was stopped and its uploads were aborted (a warning names any that were"
-            " not); raise timeout-minutes if nobody cancelled it",
+            hint="nothing was published: what ran was stopped, and uploads were aborted (a warning"
+            " names any that were not); a restore's target is marked as unfinished. Raise"
+            " timeout-minutes if nobody cancelled it",
         )
         face.failed(ended)
         return interrupted.exit_code
@@ -63,7 +68,12 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
 
 def _operate(chosen: Settings, console: Console, environment: Mapping[str, str]) -> Report:
     # Importing them takes half a second, in which signals are heard already.
-    from backup.operations import backup, list_backups
+    from backup.operations import backup, list_backups, restore, verify
 
-    operations = {"backup": backup.run, "list": list_backups.run}
+    operations = {
+        "backup": backup.run,
+        "list": list_backups.run,
+        "restore": restore.run,
+        "verify": verify.run,
+    }
     return operations[chosen.operation](chosen, console, environment)

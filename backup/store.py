@@ -1,4 +1,4 @@
-"""What the archive asks of an object store; `backup.aws.s3.Bucket` is the one that answers."""
+"""What the archive asks of an object store; `backup.aws.s3` is the one that answers."""
 
 from __future__ import annotations
 
@@ -44,3 +44,15 @@ class ObjectStore(Protocol):
         """Make the object visible; `size` and `crc64nvme` are the whole object's."""
 
     def abort(self, key: str, upload_id: str) -> None: ...
+
+
+class ObjectReader(Protocol):
+    """Bytes of objects that are complete. `backup.aws.s3_reading.ReadableBucket` is one."""
+
+    def read_range(self, key: str, offset: int, size: int) -> bytes:
+        """The bytes from `offset` on, all `size` of them (8 MiB at the most), or an error.
+
+        May be called from any thread. Retries by itself what is worth retrying, an answer that
+        breaks off or stalls in its middle too. Raises StorageError or AccessError.
+        """
+        ...

@@ -34,10 +34,10 @@ def count(number: int, singular: str, plural: str = "") -> str:
 
 def progress_line(progress: Progress) -> str:
     """One line of the log: tables done, bytes, rate, time left."""
-    rate = progress.stored_bytes / progress.seconds if progress.seconds else 0
+    rate = progress.moved_bytes / progress.seconds if progress.seconds else 0
     line = (
         f"{progress.tables_done}/{progress.tables_total} tables,"
-        f" {size(progress.stored_bytes)} stored, {size(rate)}/s"
+        f" {size(progress.moved_bytes)} {progress.verb}, {size(rate)}/s"
     )
     if progress.seconds_left is not None:
         line += f", about {duration(progress.seconds_left)} left"

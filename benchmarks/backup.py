@@ -7,9 +7,7 @@ the processors that the measured programs use too. Exits 1 when a target is miss
 from __future__ import annotations
 
 import argparse
-import os
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -29,7 +27,7 @@ from benchmarks.contestants import (
     zstd_pipe,
 )
 from benchmarks.data import SETTINGS, load
-from benchmarks.measure import BenchmarkError, Cost, measure
+from benchmarks.measure import BenchmarkError, Cost, Scratch, measure
 from benchmarks.results import (
     MIB,
     Result,
@@ -72,28 +70,6 @@ CASES = {
 }  # fmt: skip
 
 
-class Scratch:
-    """A folder of its own for each run, so that no run pays for what another one removed.
-
-    ext4 without a journal does not give out the inodes of files removed in the last minutes
-    (recently_deleted() in fs/ext4/ialloc.c), and looks through all of them for each new file:
-    after 20,000 files a dump takes twice as long. Where a file system knows the attribute, +T
-    places each folder in another block group; and files are emptied here, to be removed last.
-    """
-
-    def __init__(self, root: str) -> None:
-        self._root = Path(root)
-        subprocess.run(["chattr", "+T", root], stderr=subprocess.DEVNULL, check=False)
-
-    def fresh(self) -> Path:
-        return Path(tempfile.mkdtemp(dir=self._root))
-
-    def free(self, folder: Path) -> None:
-        for path in folder.rglob("*"):
-            if path.is_file():
-                os.truncate(path, 0)
-
-
 def main() -> int:
     options = _arguments()
     case = CASES[options.case]
@@ -102,10 +78,10 @@ def main() -> int:
     if MAJOR not in installed():
         print(f"PostgreSQL {MAJOR} is needed; `make bench` brings one", file=sys.stderr)
         return 2
+    if options.scratch:
+        tempfile.tempdir = str(options.scratch)
     with ExitStack() as parts:
-        scratch = Scratch(
-            parts.enter_context(tempfile.TemporaryDirectory(prefix="pg-backup-bench-"))
-        )
+        scratch = parts.enter_context(Scratch())
         sink = parts.enter_context(Sink(case.bandwidth))
         server = parts.enter_context(PostgresServer(installed()[MAJOR], SETTINGS, tls=True))
         sts = identity_service()

@@ -20,6 +20,11 @@ from tests.lab.sts import ACCOUNT, NAMESPACE
 BUCKET = "bench"
 OURS = "ours"
 SLOWEST_ROUNDS = 2  # minutes each
+# $ARCHIVE is the address of the backup's archive.
+_COPY = (
+    'aws s3 cp --only-show-errors --recursive "$ARCHIVE" "$TMPDIR/archive"'
+    ' && for pack in "$TMPDIR"/archive/pack-*.tar; do tar -C "$TMPDIR/archive" -xf "$pack"; done'
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,44 @@ def local() -> Contestant:
     return Contestant("local", dump, ("/bin/sh", "-c", f'{dump} -f "$TMPDIR/dump"'))
 
 
+def restore(*options: str) -> Contestant:
+    """Of the newest backup into the database of TARGET_URL."""
+    command = (sys.executable, "-m", "backup", "restore", "--bucket", BUCKET)
+    where = ("--aws-region", REGION, "--database", DATABASE, "--jobs", "2")
+    shown = " ".join(("python -m backup restore", *options))
+    return Contestant(OURS, shown, (*command, *where, *options))
+
+
+def drill() -> Contestant:
+    """As a step of a workflow, whose outputs tell how long the restore in it took."""
+    entrypoint = str(REPOSITORY / "entrypoint.py")
+    return Contestant(OURS, "operation: verify", (sys.executable, entrypoint))
+
+
+def copy_then_restore() -> Contestant:
+    """The lines that the README gives for restoring by hand."""
+    line = f'{_COPY} && pg_restore --jobs=2 --dbname="$PGDATABASE" "$TMPDIR/archive"'
+    shown = "aws s3 cp --recursive, pg_restore -j 2"
+    return Contestant("copy", shown, ("/bin/sh", "-c", line))
+
+
+def copy_then_restore_table(table: str) -> Contestant:
+    """A table with its indexes: pg_restore -t alone would leave those out."""
+    archive = '"$TMPDIR/archive"'
+    own = f"(TABLE|TABLE DATA|CONSTRAINT) public {table} |INDEX public {table}_"
+    line = f"{_COPY} && pg_restore --list {archive} | grep -E ' {own}' > \"$TMPDIR/list\""
+    line += f' && pg_restore --jobs=2 --use-list="$TMPDIR/list" --dbname="$PGDATABASE" {archive}'
+    shown = "aws s3 cp --recursive, pg_restore -j 2 -L list"
+    return Contestant("copy", shown, ("/bin/sh", "-c", line))
+
+
+def restore_pipe() -> Contestant:
+    """Of the one object that `zstd_pipe` stores."""
+    line = f"aws s3 cp --only-show-errors s3://{BUCKET}/{zstd_pipe().name} -"
+    line += ' | pg_restore --dbname="$PGDATABASE"'
+    return Contestant("pipe", "aws s3 cp - | pg_restore", ("/bin/sh", "-c", line))
+
+
 def _pipe(name: str, dump: str, most_rounds: int | None = None) -> Contestant:
     line = f"{dump} | aws s3 cp --only-show-errors - s3://{BUCKET}/{name}"
     return Contestant(name, line.replace(" --only-show-errors", ""), ("/bin/sh", "-c", line),
@@ -58,7 +101,7 @@ def _pipe(name: str, dump: str, most_rounds: int | None = None) -> Contestant:
 
 
 def environment(
-    binaries: Path, server: PostgresServer, sink: Sink, sts: HttpService
+    binaries: Path, server: PostgresServer, sink: Sink, sts: HttpService, database: str = DATABASE
 ) -> dict[str, str]:
     """The same for all: one server, verified TLS, one store."""
     assert server.certificates is not None
@@ -67,7 +110,7 @@ def environment(
     kept = ("LANG", "LD_LIBRARY_PATH", "HOME")
     inherited = {name: os.environ[name] for name in kept if name in os.environ}
     url = server.url(
-        DATABASE,
+        database,
         SUPERUSER,
         sslmode="verify-full",
         sslrootcert=str(server.certificates.authority),
@@ -76,7 +119,7 @@ def environment(
         "PATH": path,
         "PYTHONPATH": str(REPOSITORY),
         "PG_BACKUP_CLIENTS": str(binaries),
-        "PGDATABASE": DATABASE,
+        "PGDATABASE": database,
         "PGSSLMODE": "verify-full",
         "DATABASE_URL": url,
         "AWS_ENDPOINT_URL_STS": sts.url,

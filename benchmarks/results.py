@@ -117,9 +117,9 @@ def show(result: Result, contestants: Sequence[Contestant]) -> str:
     ]  # fmt: skip
     stored = result.stored
     return (
-        f"{_aligned(rows)}\n\nstored by {OURS}: {stored.stored_bytes / 1e6:.1f} MB in"
+        f"{aligned(rows)}\n\nstored by {OURS}: {stored.stored_bytes / 1e6:.1f} MB in"
         f" {stored.objects} objects, {stored.objects_beyond_large} beyond the large ones;"
-        f" manifest {stored.manifest_bytes / 1e6:.2f} MB\n\n{_aligned(targets)}"
+        f" manifest {stored.manifest_bytes / 1e6:.2f} MB\n\n{aligned(targets)}"
     )
 
 
@@ -147,10 +147,10 @@ def other_sizes(result: Result) -> str:
                 f"{earlier['megabytes'] / cost['wall']:.0f} MB/s",
             )
         )
-    return _aligned(rows) if len(rows) > 1 else ""
+    return aligned(rows) if len(rows) > 1 else ""
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
+def aligned(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(

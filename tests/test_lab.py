@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+import random
 import time
 import urllib.error
 import urllib.request
@@ -261,6 +263,30 @@ def test_sink_speaks_s3_over_tls() -> None:
         assert {"large": 20_000_000, "manifest.json": 2} == visible_objects(s3, BUCKET)
         assert [] == open_uploads(s3, BUCKET)
         assert 20_000_004 == sink.counters().received
+
+
+def test_sink_that_keeps_serves_ranges_at_the_pace_it_is_told() -> None:
+    body = random.Random(3).randbytes(12_000_000)
+    with Sink(keeps_all=True) as sink:
+        s3 = sink.client()
+        upload = s3.create_multipart_upload(Bucket=BUCKET, Key="large")["UploadId"]
+        large = {"Bucket": BUCKET, "Key": "large", "UploadId": upload}
+        parts = []
+        for number, start in enumerate((0, 8_000_000), 1):
+            part = io.BytesIO(body[start : start + 8_000_000])
+            etag = s3.upload_part(**large, PartNumber=number, Body=part)["ETag"]
+            parts.append({"PartNumber": number, "ETag": etag})
+        s3.complete_multipart_upload(**large, MultipartUpload={"Parts": parts})
+        before = sink.counters().served
+        assert body == s3.get_object(Bucket=BUCKET, Key="large")["Body"].read()
+        across = s3.get_object(Bucket=BUCKET, Key="large", Range="bytes=7999990-8000009")
+        assert body[7999990:8000010] == across["Body"].read()
+        assert "bytes 7999990-8000009/12000000" == across["ContentRange"]
+        assert len(body) + 20 == sink.counters().served - before
+        sink.shape(latency=0.2, rate=20e6)
+        started = time.monotonic()
+        assert body == s3.get_object(Bucket=BUCKET, Key="large")["Body"].read()
+        assert 0.7 < time.monotonic() - started < 3
 
 
 def test_postgres_proves_its_name_to_verify_full(tmp_path: Path) -> None:

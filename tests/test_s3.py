@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from awscrt.checksums import crc64nvme
 
-from backup.aws.s3 import Bucket, ListedObject
+from backup.aws.s3 import Bucket
+from backup.aws.s3_reading import ListedObject
 from backup.aws.session import AwsSession, open_session
 from backup.errors import AccessError, BackupError, InputError, StorageError
 from backup.settings import BucketSettings, RoleSettings

@@ -19,6 +19,8 @@ _INTEGER = struct.Struct("<?I")
 _DIRECTORY_FORMAT = 3
 # Archive versions: 1.14 is PostgreSQL 12 to 15, 1.15 is 16, 1.16 is 17 and 18.
 _OLDEST, _NEWEST = (1, 14), (1, 16)
+# teSection of pg_backup.h.
+_SECTIONS = {1: "none", 2: "pre-data", 3: "data", 4: "post-data"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,9 @@ class Entry:
     """One object of the dump. `file` is the name of its data file, or None.
 
     `kind` is pg_dump's word: TABLE, TABLE DATA, SEQUENCE SET, INDEX, BLOBS …
+    `section` is one of "none", "pre-data", "data" and "post-data". `definition`, `drop` and `copy`
+    are its statements, '' where it has none. `relkind` is pg_class.relkind where the archive tells
+    it (1.16 and newer, of relations), and ''.
     """
 
     dump_id: int
@@ -35,6 +40,11 @@ class Entry:
     owner: str
     file: str | None
     dependencies: tuple[int, ...]
+    section: str
+    definition: str
+    drop: str
+    copy: str
+    relkind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +72,12 @@ def parse(content: bytes, codec: str = "utf-8") -> TableOfContents:
     """The same, from bytes already read."""
     try:
         return _parse(content, codec)
-    except (struct.error, ValueError) as error:
+    except (struct.error, ValueError, LookupError) as error:
         raise DumpError(
             "pg_dump's table of contents cannot be read",
             detail=f"toc.dat is damaged or cut off: {error}",
-            hint="run the backup again; if it happens twice, report it with the server's version",
+            hint="take or choose another backup; if it happens twice, report it with the server's"
+            " version",
         ) from error
 
 
@@ -100,19 +111,31 @@ def _entry(reader: _Reader, version: tuple[int, int]) -> Entry:
     reader.skip_text(2)  # catalogue's oid, object's oid
     name = reader.text() or ""
     kind = reader.text() or ""
-    reader.integer()  # section
-    reader.skip_text(3)  # definition, DROP statement, COPY statement
+    section = _SECTIONS[reader.integer()]
+    definition, drop, copy = (reader.text() or "" for _ in range(3))
     schema = reader.text()
     reader.skip_text(2)  # tablespace, table access method
-    if version >= (1, 16):
-        reader.integer()  # relkind
+    relkind = reader.integer() if version >= (1, 16) else 0
     owner = reader.text() or ""
     reader.skip_text(1)  # WITH OIDS, always false since PostgreSQL 12
     dependencies = []
     while (dependency := reader.text()) is not None:
         dependencies.append(int(dependency))
     file = reader.text()
-    return Entry(dump_id, kind, schema or None, name, owner, file or None, tuple(dependencies))
+    return Entry(
+        dump_id,
+        kind,
+        schema or None,
+        name,
+        owner,
+        file or None,
+        tuple(dependencies),
+        section,
+        definition,
+        drop,
+        copy,
+        chr(relkind) if relkind else "",
+    )
 
 
 class _Reader:

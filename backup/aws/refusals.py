@@ -36,6 +36,9 @@ _WRITE_KMS = ("kms:GenerateDataKey", "kms:Decrypt")
 PERMISSIONS: dict[str, Permission] = {
     "ListObjectsV2": Permission(("s3:ListBucket",), on_bucket=True),
     "GetObject": Permission(("s3:GetObject",), with_kms=("kms:Decrypt",)),
+    # For the checksum of an encrypted object, its key is asked for too.
+    "HeadObject": Permission(("s3:GetObject",), with_kms=("kms:Decrypt",)),
+    "RestoreObject": Permission(("s3:RestoreObject",)),
     "PutObject": Permission(("s3:PutObject",), ("s3:PutObjectTagging",), _WRITE_KMS),
     "CreateMultipartUpload": Permission(("s3:PutObject",), ("s3:PutObjectTagging",), _WRITE_KMS),
     "UploadPart": Permission(("s3:PutObject",), with_kms=_WRITE_KMS),
@@ -185,6 +188,10 @@ def _other_hint(code: str, attempt: Attempt) -> str:
         return "the store has other limits than S3 for the size or number of parts"
     if code in ("InvalidRequest", "InvalidArgument", "NotImplemented"):
         return "the bucket's settings, or an S3-compatible store, do not take this request; leave out object-tags and kms-key-id to see which one it is"  # noqa: E501
+    if code == "InvalidObjectState":
+        return "it is archived (Glacier), and not thawed or no longer: run the restore again, which thaws what it needs; thaw-days says for how long"  # noqa: E501
+    if code == "GlacierExpeditedRetrievalNotAvailable":
+        return "AWS has no capacity for expedited retrievals right now: thaw-tier: Standard"
     if code == "NoSuchKey":
         return "it was deleted, or never written: look at what is there with operation: list"
     return f"look the code up: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html ({attempt.region})"  # noqa: E501

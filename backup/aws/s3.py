@@ -7,96 +7,32 @@ A store that does not know it gets Content-MD5, which every store checks.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 from urllib.parse import urlencode
 
 from backup.aws.checksums import crc64nvme_of, md5_of, md5_of_part
-from backup.aws.refusals import (
-    PERMISSIONS,
-    Attempt,
-    error_code,
-    explained,
-    partition,
-    sent_before,
-    wrong_region,
-)
+from backup.aws.refusals import error_code, explained, sent_before
+from backup.aws.s3_client import ATTEMPTS
+from backup.aws.s3_reading import ReadableBucket
 from backup.aws.session import AwsSession
-from backup.errors import AccessError, StorageError
+from backup.errors import StorageError
 from backup.settings import BucketSettings
 from backup.store import PartBody, StoredPart
 
-# Attempts at one request, with pauses that grow to 20 s: they outlast about a minute of outage.
-_ATTEMPTS = 10
 _CONFLICT_PAUSE_SECONDS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class ListedObject:
-    key: str
-    size: int
-    modified: datetime
-    storage_class: str
+class Bucket(ReadableBucket):
+    """A bucket that is written to as well. See `ObjectStore`."""
 
-
-class Bucket:
-    """One bucket, reached through `connections` sockets at the most. See `ObjectStore`."""
+    # Completing a large object takes S3 a while.
+    _silence_seconds: ClassVar[int] = 60
 
     def __init__(self, session: AwsSession, settings: BucketSettings, connections: int) -> None:
-        with explained(Attempt("cannot reach S3", session.region, unreachable=StorageError)):
-            self._client = session.client("s3", _config(connections))
-        self._settings = settings
-        self._session = session
+        super().__init__(session, settings, connections)
         self._checks_crc64nvme = True  # until the store shows that it does not
-        self._common: dict[str, str] = {"Bucket": settings.name}
-        if settings.expected_owner:
-            self._common["ExpectedBucketOwner"] = settings.expected_owner
-
-    def check(self) -> None:
-        """Find out, with one small request, whether the bucket is there, and in this region.
-
-        Raises InputError or AccessError. A role that may write and not list passes.
-        """
-        from botocore.exceptions import ClientError
-
-        attempt = self._attempt("cannot use {uri}", "ListObjectsV2", self._settings.prefix)
-        with explained(attempt):
-            try:
-                answer = self._list_one(self._common)
-            except ClientError as error:
-                if error_code(error) != "AccessDenied":
-                    raise
-                self._check_owner()
-                return
-        headers = answer["ResponseMetadata"]["HTTPHeaders"]
-        region = headers.get("x-amz-bucket-region", self._session.region)
-        # botocore follows S3's redirects: a wrong region works, and pays for it at each request.
-        if region != self._session.region:
-            raise wrong_region(attempt, region, "")
-
-    def _list_one(self, common: dict[str, str]) -> Any:
-        return self._client.list_objects_v2(**common, Prefix=self._settings.prefix, MaxKeys=1)
-
-    def _check_owner(self) -> None:
-        """S3 says the same for another owner as for a missing permission; asking again tells."""
-        from botocore.exceptions import ClientError
-
-        owner = self._settings.expected_owner
-        if not owner:
-            return
-        try:
-            self._list_one({"Bucket": self._settings.name})
-        except ClientError:
-            return
-        raise AccessError(
-            f"bucket {self._settings.name!r} does not belong to account {owner}",
-            detail="S3 refuses requests that name this owner, and answers those that do not",
-            hint="correct expected-bucket-owner, or `bucket`: someone else may own that name",
-        )
 
     def begin(self, key: str) -> str:
         from botocore.exceptions import ClientError
@@ -194,7 +130,7 @@ class Bucket:
         arguments = self._common | self._new_object() | checksum
         arguments |= {"Key": key, "Body": body, "ContentType": content_type, "IfNoneMatch": "*"}
         with explained(self._attempt("cannot write {uri}", "PutObject", key)):
-            for attempt in range(1, _ATTEMPTS + 1):
+            for attempt in range(1, ATTEMPTS + 1):
                 try:
                     self._told(self._client.put_object(**arguments), "ETag")
                     return
@@ -206,37 +142,14 @@ class Bucket:
                             return
                         raise self._exists(key) from error
                     # "a conflicting operation occurs during the upload": S3 wants it sent again.
-                    if code != "ConditionalRequestConflict" or attempt == _ATTEMPTS:
+                    if code != "ConditionalRequestConflict" or attempt == ATTEMPTS:
                         raise
                 time.sleep(_CONFLICT_PAUSE_SECONDS * attempt)
-
-    def read(self, key: str) -> bytes:
-        """A whole object; for small ones."""
-        with explained(self._attempt("cannot read {uri}", "GetObject", key)):
-            answer = self._client.get_object(**self._common, Key=key)
-            return bytes(answer["Body"].read())
-
-    def list(self, prefix: str) -> Iterator[ListedObject]:
-        """The visible objects whose key begins with `prefix`, in key order."""
-        with explained(self._attempt("cannot list {uri}", "ListObjectsV2", prefix)):
-            pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(**self._common, Prefix=prefix):
-                for entry in page.get("Contents", ()):
-                    yield ListedObject(
-                        str(entry["Key"]),
-                        int(entry["Size"]),
-                        entry["LastModified"],
-                        str(entry.get("StorageClass", "STANDARD")),
-                    )
 
     def _told(self, answer: Any, name: str) -> str:
         """What S3 always answers; a proxy's login page with status 200 does not."""
         if not answer.get(name):
-            raise StorageError(
-                f"the store at {self._client.meta.endpoint_url} did not answer as S3 does",
-                detail=f"its answer was a success without {name}",
-                hint="check AWS_ENDPOINT_URL, and the proxies on the way to S3",
-            )
+            raise self._not_s3(f"its answer was a success without {name}")
         return str(answer[name])
 
     def _size_of(self, key: str) -> int | None:
@@ -246,7 +159,7 @@ class Bucket:
 
     def _exists(self, key: str) -> StorageError:
         return StorageError(
-            f"s3://{self._settings.name}/{key} exists already",
+            f"{self.uri(key)} exists already",
             detail="someone else has written it; published objects are never changed",
             hint="run the backup again: it takes a new id",
         )
@@ -263,55 +176,7 @@ class Bucket:
             arguments["Tagging"] = urlencode(self._settings.tags)
         return arguments
 
-    def _attempt(self, message: str, operation: str, key: str) -> Attempt:
-        settings, region = self._settings, self._session.region
-        permission = PERMISSIONS[operation]
-        arn = f"arn:{partition(region)}:s3:::{settings.name}"
-        objects = f"{arn}/{settings.prefix}/*" if settings.prefix else f"{arn}/*"
-        return Attempt(
-            message=message.format(uri=f"s3://{settings.name}/{key}"),
-            region=region,
-            actions=permission.actions + (permission.with_tags if settings.tags else ()),
-            resource=arn if permission.on_bucket else objects,
-            kms_actions=permission.with_kms if settings.kms_key_id else (),
-            kms_resource=self._key_arn(),
-            bucket=settings.name,
-            expected_owner=settings.expected_owner,
-            unreachable=StorageError,
-        )
-
-    def _key_arn(self) -> str:
-        key, region = self._settings.kms_key_id or "", self._session.region
-        if not key or key.startswith("arn:"):
-            return key
-        name = key if key.startswith("alias/") else f"key/{key}"
-        return f"arn:{partition(region)}:kms:{region}:{self._session.account}:{name}"
-
 
 # What S3-compatible stores answer to a checksum algorithm they have not heard of.
 _UNKNOWN_CHECKSUM = {"InvalidRequest", "InvalidArgument", "NotImplemented", "InvalidChecksum",
                      "XAmzContentChecksumMismatch", "InvalidRequestParameter"}  # fmt: skip
-
-
-def _config(connections: int) -> Any:
-    from botocore.config import Config
-
-    # AWS_ENDPOINT_URL means an S3-compatible store, which seldom has a host name per bucket.
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    retries: dict[str, Any] = {"mode": "standard"}
-    if not os.environ.get("AWS_MAX_ATTEMPTS"):
-        retries["total_max_attempts"] = _ATTEMPTS
-    return Config(
-        s3={
-            # Over https the checksums guard the bytes; a SHA-256 of each body would double the
-            # cost of sending it.
-            "payload_signing_enabled": False,
-            "addressing_style": "path" if endpoint else "auto",
-        },
-        request_checksum_calculation="when_required",
-        retries=retries,
-        connect_timeout=10,
-        read_timeout=60,
-        max_pool_connections=connections,
-        tcp_keepalive=True,
-    )

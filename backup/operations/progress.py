@@ -1,10 +1,12 @@
-"""How far a dump is, from the members that are finished and the sizes of their tables."""
+"""How far a dump or a load is, from what is finished and the sizes of the tables."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from backup.archive.follow import Sent
+from backup.archive.loads import Load
 from backup.archive.toc import TableOfContents
 from backup.console import Console, Progress
 from backup.model import Inventory
@@ -52,10 +54,40 @@ class DumpProgress:
             Progress(
                 tables_done=self._tables_done,
                 tables_total=len(self._size_of_file),
-                stored_bytes=sent.stored_bytes,
+                moved_bytes=sent.stored_bytes,
                 seconds=seconds,
                 fraction=fraction,
                 seconds_left=left,
                 note="pg_dump waits for S3" if sent.is_stopped else "",
+            )
+        )
+
+
+class LoadProgress:
+    """Turns finished loads into progress on the console; called from any thread."""
+
+    def __init__(self, console: Console, loads: Sequence[Load]) -> None:
+        self._console = console
+        self._began = time.monotonic()
+        self._tables_total = sum(load.tables for load in loads)
+        self._bytes_total = sum(load.bytes for load in loads)
+        self._done: list[Load] = []
+
+    def finished(self, load: Load) -> None:
+        self._done.append(load)
+
+    def report(self) -> None:
+        done = sum(load.bytes for load in self._done)
+        fraction = done / self._bytes_total if self._bytes_total else 0.0
+        seconds = time.monotonic() - self._began
+        self._console.progress(
+            Progress(
+                tables_done=sum(load.tables for load in self._done),
+                tables_total=self._tables_total,
+                moved_bytes=done,
+                seconds=seconds,
+                fraction=fraction,
+                seconds_left=seconds / fraction - seconds if fraction >= _LEAST_FRACTION else None,
+                verb="loaded",
             )
         )

@@ -34,13 +34,14 @@ def installed(environment: Mapping[str, str]) -> list[Client]:
     job's PATH adds majors and never replaces one.
     """
     found: dict[int, Client] = {}
-    for folder in dict.fromkeys(_folders(environment)):
+    for folder in dict.fromkeys(folders(environment)):
         if client := _ask(folder):
             found.setdefault(client.major, client)
     return [found[major] for major in sorted(found)]
 
 
-def _folders(environment: Mapping[str, str]) -> Iterator[str]:
+def folders(environment: Mapping[str, str]) -> Iterator[str]:
+    """Where programs of PostgreSQL may lie, those that count most first; some twice."""
     yield from filter(None, environment.get("PG_BACKUP_CLIENTS", "").split(os.pathsep))
     yield from (str(folder) for folder in sorted(_PACKAGED.glob("*/bin")))
     for folder in environment.get("PATH", "").split(os.pathsep):

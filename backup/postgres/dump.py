@@ -1,26 +1,19 @@
-"""A running pg_dump: one process group that is watched, stopped, woken and ended as one."""
+"""A running pg_dump, and what its failures mean."""
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import threading
-import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from backup.errors import BackupError, DumpError, disk_full
 from backup.model import Client, Snapshot
 from backup.postgres.connection import Source, child_environment, conninfo
+from backup.postgres.programs import RunningProgram
 from backup.processes import FileIdentity, family, open_files
 from backup.settings import Compression, DumpSettings
-
-# Between SIGTERM, on which pg_dump cancels its queries on the server, and SIGKILL.
-_GRACE_SECONDS = 0.7
-_MOMENT_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -72,7 +65,7 @@ class DumpPlan:
         return str(self.compression)
 
 
-class RunningDump:
+class RunningDump(RunningProgram):
     """pg_dump with its workers. Errors of the database and of pg_dump come out of `finished`."""
 
     def __init__(
@@ -80,50 +73,16 @@ class RunningDump:
     ) -> None:
         self._relay = relay
         self._last_lines: deque[str] = deque(maxlen=50)
-        self._process = subprocess.Popen(
-            plan.arguments(),
-            env=child_environment(plan.source, environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
+        super().__init__(
+            plan.arguments(), child_environment(plan.source, environment), self._keep_and_relay
         )
-        self._silent = threading.Event()
-        self._listener = threading.Thread(target=self._listen, name="pg_dump stderr", daemon=True)
-        self._listener.start()
-
-    def __enter__(self) -> RunningDump:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End it if it still runs, so that it cancels its queries on the server first."""
-        if self._process.poll() is None:
-            self._signal(signal.SIGTERM)
-            self._signal(signal.SIGCONT)
-            try:
-                self._process.wait(_GRACE_SECONDS)
-            except subprocess.TimeoutExpired:
-                self._signal(signal.SIGKILL)
-                self._process.wait()
-        # Workers outlive a leader that was killed by its pid alone.
-        self._signal(signal.SIGKILL)
-        self._listener.join(_GRACE_SECONDS)
 
     def finished(self) -> bool:
         """Whether it exited with 0. Raises DumpError or StorageError for any other exit."""
-        code = self._process.poll()
-        if code is None:
-            return False
+        code = self._heard_out()
         if code:
-            self._listener.join(_GRACE_SECONDS)
             raise explain_exit(code, list(self._last_lines))
-        return True
-
-    def wait(self, seconds: float) -> None:
-        """Sleep that long, or until it ends."""
-        if self._silent.wait(seconds):
-            # Its end of the pipe is closed; the exit itself is a moment away.
-            time.sleep(min(seconds, _MOMENT_SECONDS))
+        return code == 0
 
     def open_files(self) -> frozenset[FileIdentity]:
         """The files that it or any of its workers holds open, be it behind a wrapper."""
@@ -135,19 +94,10 @@ class RunningDump:
     def resume(self) -> None:
         self._signal(signal.SIGCONT)
 
-    def _signal(self, number: signal.Signals) -> None:
-        try:
-            os.killpg(self._process.pid, number)
-        except ProcessLookupError:
-            return
-
-    def _listen(self) -> None:
-        assert self._process.stderr is not None  # noqa: S101 - asked for above
-        for raw in self._process.stderr:
-            line = raw.decode("utf-8", "replace").rstrip()
+    def _keep_and_relay(self, lines: Iterator[tuple[int, str]]) -> None:
+        for _, line in lines:
             self._last_lines.append(line)
             self._relay(line)
-        self._silent.set()
 
 
 def explain_exit(code: int, lines: list[str]) -> BackupError:

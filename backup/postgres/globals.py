@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import psycopg
 import psycopg.conninfo
 
 from backup.errors import DumpError
-from backup.model import Client
-from backup.postgres.connection import Source, child_environment, conninfo
+from backup.model import Client, Complaint, ObjectName, Severity
+from backup.postgres.connection import Connection, Source, child_environment, conninfo
+from backup.postgres.databases import maintenance
+from backup.postgres.dropping import write_failure
+from backup.postgres.statements import join, split, unquoted
+
+# The roles that RDS makes for itself:
+# https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Appendix.PostgreSQL.CommonDBATasks.Roles.html
+_OF_THE_SERVICE = ("rds_", "rdsadmin", "rdsrepladmin", "rdsproxyadmin", "rdstopmgr")
+# Attributes that only a superuser may name, be it to say NO.
+_SUPERUSERS_WORDS = ("SUPERUSER", "REPLICATION", "BYPASSRLS")
+_ROLES = "SELECT rolname FROM pg_catalog.pg_roles"
 
 
 def dump_globals(
@@ -77,3 +88,84 @@ def _is_whole(file: Path) -> bool:
     with file.open("rb") as script:
         script.seek(max(0, file.stat().st_size - 200))
         return b"-- PostgreSQL database cluster dump complete\n" in script.read()
+
+
+def load_globals(target: Source, script: str) -> tuple[Complaint, ...]:
+    """Create the roles, memberships and tablespaces of a `globals.sql` on the target's server.
+
+    Roles that are there already stay as they are, attributes, settings and all: others use them.
+    Roles of RDS itself are left out. New ones have no password, for the backup has none.
+    Returns what could not be had; raises AccessError, InputError or DumpError.
+    """
+    complaints = []
+    with maintenance(target) as connection:
+        settled = {name for (name,) in connection.execute(_ROLES)}
+        for tokens in split(script):
+            if tokens[0] == "SET" or _is_settled(tokens, settled):
+                continue
+            complaint = _load(connection, tokens)
+            if complaint is None:
+                continue
+            complaints.append(complaint)
+            if tokens[0] == "CREATE":  # one complaint about a role that cannot be is enough
+                settled.add(unquoted(tokens[2]))
+    return tuple(complaints)
+
+
+def _is_settled(tokens: Sequence[str], settled: set[str]) -> bool:
+    """Whether the statement is about roles that need nothing from us."""
+    if tokens[0] == "GRANT" and "ON" not in tokens:
+        names = [unquoted(tokens[1]), unquoted(tokens[tokens.index("TO") + 1])]
+        return any(name.startswith(_OF_THE_SERVICE) and name not in settled for name in names)
+    about = _about(tokens)
+    name = about.name
+    return about.kind == "ROLE" and (name in settled or name.startswith(_OF_THE_SERVICE))
+
+
+def _about(tokens: Sequence[str]) -> ObjectName:
+    """What the statement creates, changes or grants: kind, and the name right after it."""
+    for kind in ("TABLESPACE", "ROLE"):
+        if kind in tokens[1:4]:
+            return ObjectName(kind, "", unquoted(tokens[tokens.index(kind) + 1]))
+    return ObjectName("ROLE", "", unquoted(tokens[1]))
+
+
+def _attempts(tokens: Sequence[str]) -> Iterator[tuple[Sequence[str], list[str]]]:
+    """The statement, then what a login that is no superuser may do of it, and what that loses."""
+    yield tokens, []
+    if tokens[:2] == ["ALTER", "ROLE"]:
+        words = {*_SUPERUSERS_WORDS, *(f"NO{word}" for word in _SUPERUSERS_WORDS)}
+        yield (
+            [each for each in tokens if each not in words],
+            sorted({*tokens} & {*_SUPERUSERS_WORDS}),
+        )
+    if "GRANTED" in tokens:
+        yield tokens[: tokens.index("GRANTED")], []
+
+
+def _load(connection: Connection, tokens: Sequence[str]) -> Complaint | None:
+    about, statement = _about(tokens), join(tokens)
+    refusal: psycopg.Error | None = None
+    for attempt, lost in _attempts(tokens):
+        try:
+            connection.execute(join(attempt).encode())
+        except psycopg.errors.DuplicateObject:
+            return None
+        except psycopg.OperationalError as error:
+            raise write_failure(error, "creating roles and tablespaces") from error
+        except psycopg.Error as error:
+            refusal = refusal or error
+        else:
+            if not lost:
+                return None
+            said = f"the login may not give {', '.join(lost)}"
+            reason = "the role is there without what only a superuser can give"
+            return Complaint(None, about, said, statement, Severity.DEGRADED, reason)
+    reason = (
+        "what lay in it lies in the default tablespace"
+        if about.kind == "TABLESPACE"
+        else "what the role owned belongs to the login, and what it was granted is left out"
+        if tokens[0] == "CREATE"
+        else "the role lacks this attribute, setting or membership"
+    )
+    return Complaint(None, about, str(refusal).strip(), statement, Severity.DEGRADED, reason)

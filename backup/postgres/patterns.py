@@ -8,12 +8,15 @@ it. So the inventory holds exactly the tables that pg_dump selects.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import psycopg
 
 from backup.errors import InputError
 from backup.postgres.connection import Connection
+from backup.postgres.diagnosis import query_failure
 
 _SPECIAL = frozenset("|*+?()[]{}.^$\\")
 _UPPER = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -27,6 +30,12 @@ JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 WHERE c.relkind OPERATOR(pg_catalog.=) ANY (array['r', 'S', 'v', 'm', 'f', 'p'])
 AND c.relname {_MATCHES}
 """  # noqa: S608 - constants
+# Names of an archive, by their place in the list that was sent.
+_GIVEN = f"""
+SELECT given.place FROM pg_catalog.unnest(%s::pg_catalog.text[], %s::pg_catalog.text[])
+WITH ORDINALITY AS given (schema, name, place) WHERE given.name {_MATCHES}
+"""  # noqa: S608
+_NEAR = 3
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,10 @@ def matching_schemas(connection: Connection, option: str, pattern: str) -> set[i
 
     `option` is the input that holds the pattern. Raises InputError for a pattern that is none.
     """
+    return _numbers(connection, option, pattern, _SCHEMAS, [_of_schemas(option, pattern)])
+
+
+def _of_schemas(option: str, pattern: str) -> str:
     parts = parse(pattern, most=1)
     if parts.dots:
         raise InputError(
@@ -104,7 +117,7 @@ def matching_schemas(connection: Connection, option: str, pattern: str) -> set[i
             hint=f"Write the schema alone, or its name in double quotes if the dot belongs to it:"
             f' "{pattern}"',
         )
-    return _oids(connection, option, pattern, _SCHEMAS, [parts.name])
+    return parts.name
 
 
 def matching_tables(connection: Connection, option: str, pattern: str) -> set[int]:
@@ -128,20 +141,116 @@ def matching_tables(connection: Connection, option: str, pattern: str) -> set[in
         )
     if parts.schema is None:
         sql = f"{_TABLES} AND pg_catalog.pg_table_is_visible(c.oid)"
-        return _oids(connection, option, pattern, sql, [parts.name])
+        return _numbers(connection, option, pattern, sql, [parts.name])
     sql = f"{_TABLES} AND n.nspname {_MATCHES}"
-    return _oids(connection, option, pattern, sql, [parts.name, parts.schema])
+    return _numbers(connection, option, pattern, sql, [parts.name, parts.schema])
 
 
-def _oids(
-    connection: Connection, option: str, pattern: str, sql: str, regexes: list[str]
+def matching_schema_names(
+    connection: Connection, option: str, patterns: Iterable[str], schemas: Collection[str]
+) -> set[str]:
+    """Which schemas of an archive the patterns match; any server can be asked.
+
+    Raises InputError for a pattern that is none or matches nothing.
+    """
+    given = sorted(schemas)
+    found: set[str] = set()
+    for pattern in patterns:
+        regex = _of_schemas(option, pattern)
+        columns = [_sendable(given), _sendable(given)]
+        places = _places(connection, option, pattern, _GIVEN, [*columns, regex])
+        if not places:
+            raise _not_in_the_backup(option, pattern, given, [_literal(pattern)])
+        found |= {given[place - 1] for place in places}
+    return found
+
+
+def matching_names(
+    connection: Connection,
+    option: str,
+    patterns: Iterable[str],
+    names: Collection[tuple[str, str]],
+) -> set[tuple[str, str]]:
+    """Which (schema, name) of an archive the patterns match; any server can be asked.
+
+    A pattern without a dot matches the name in every schema: nobody looks for a lost table along
+    a search_path. Raises InputError for a pattern that is none or matches nothing.
+    """
+    given = sorted(names)
+    found: set[tuple[str, str]] = set()
+    for pattern in patterns:
+        parts = parse(pattern, most=2)
+        if parts.dots > 1:
+            raise InputError(
+                f"{option}: {pattern!r} is no pattern for tables",
+                detail="it has more than one dot outside of double quotes",
+                hint='Write schema.table, with double quotes where a dot is in a name: "a.b".*',
+            )
+        statement, regexes = _GIVEN, [parts.name]
+        if parts.schema is not None:
+            statement, regexes = f"{_GIVEN} AND given.schema {_MATCHES}", [parts.name, parts.schema]
+        columns = [_sendable(schema for schema, _ in given), _sendable(name for _, name in given)]
+        places = _places(connection, option, pattern, statement, [*columns, *regexes])
+        if not places:
+            wanted = _literal(pattern)
+            texts = [wanted, wanted.rpartition(".")[2]]
+            raise _not_in_the_backup(option, pattern, [".".join(each) for each in given], texts)
+        found |= {given[place - 1] for place in places}
+    return found
+
+
+def _places(
+    connection: Connection,
+    option: str,
+    pattern: str,
+    statement: str,
+    values: Sequence[str | list[str]],
 ) -> set[int]:
     try:
-        rows = connection.execute(sql.encode(), regexes).fetchall()
+        with connection.transaction():
+            return _numbers(connection, option, pattern, statement, values)
+    except psycopg.Error as error:
+        raise query_failure(error, "matching patterns with the names of the backup") from error
+
+
+def _sendable(names: Iterable[str]) -> list[str]:
+    """Names as text that can be sent: those of a database in SQL_ASCII may be no UTF-8."""
+    return [name.encode("utf-8", "replace").decode("utf-8") for name in names]
+
+
+def _literal(pattern: str) -> str:
+    """The pattern as the name that may have been meant."""
+    return pattern.replace('"', "").strip("*")
+
+
+def _not_in_the_backup(
+    option: str, pattern: str, given: Sequence[str], wanted: Iterable[str]
+) -> InputError:
+    near: list[str] = []
+    folded = {name.rpartition(".")[2].casefold(): name for name in reversed(given)}
+    folded |= {name.casefold(): name for name in given}
+    for text in wanted:
+        close = difflib.get_close_matches(text.casefold(), folded, _NEAR, 0.6)
+        near += [folded[each] for each in close]
+    shown = ", ".join(repr(name)[1:-1] for name in dict.fromkeys(near))
+    return InputError(
+        f"{option}: nothing in the backup matches {pattern!r}",
+        detail=f"near to it: {shown}" if shown else f"the backup holds {len(given):,} names",
+        hint='Capitals need double quotes, as in sales."Order"; the backup\'s own list is what'
+        " `pg_restore -l` prints.",
+    )
+
+
+def _numbers(
+    connection: Connection, option: str, pattern: str, sql: str, values: Sequence[str | list[str]]
+) -> set[int]:
+    """The oids or places that the statement finds."""
+    try:
+        rows = connection.execute(sql.encode(), values).fetchall()
     except psycopg.errors.InvalidRegularExpression as error:
         raise InputError(
             f"{option}: {pattern!r} is no pattern",
             detail=str(error).strip(),
             hint="Put a name with any of | + ( ) [ ] { } ^ \\ into double quotes.",
         ) from error
-    return {oid for (oid,) in rows}
+    return {number for (number,) in rows}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from backup.errors import BackupError
-from backup.report.report import Commands, Facts, Report, Section, Table, Timeline
+from backup.report.report import Commands, Facts, History, Report, Section, Table, Timeline
 
 
 def render_markdown(report: Report) -> str:
@@ -35,9 +35,23 @@ def _section(section: Section) -> str:
             ]
             chart = ["gantt", "    dateFormat x", "    axisFormat %M:%S", *bars]
             return f"### {escape(title)}\n\n" + "\n".join(["```mermaid", *chart, "```"])
+        case History(title, unit, points, limit):
+            return _chart(title, unit, points, limit) if len(points) > 1 else ""
         case Commands(title, lines):
             body = "\n".join(lines)
             return f"### {escape(title)}\n\n```sh\n{body}\n```"
+
+
+def _chart(
+    title: str, unit: str, points: tuple[tuple[str, float], ...], limit: float | None
+) -> str:
+    """https://mermaid.js.org/syntax/xyChart.html"""
+    labels = ", ".join(f'"{label}"' for label, _ in points)
+    values = ", ".join(f"{value:.1f}" for _, value in points)
+    lines = ["xychart-beta", f"    x-axis [{labels}]", f'    y-axis "{unit}"', f"    bar [{values}]"]
+    if limit is not None:
+        lines.append(f"    line [{', '.join([f'{limit:.1f}'] * len(points))}]")
+    return f"### {escape(title)}\n\n" + "\n".join(["```mermaid", *lines, "```"])
 
 
 def _table(columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from backup.errors import BackupError
 from backup.model import Phase
 
 
@@ -41,14 +42,28 @@ class Commands:
     lines: tuple[str, ...]
 
 
-Section = Facts | Table | Timeline | Commands
+@dataclass(frozen=True)
+class History:
+    """A value over time, the oldest first, as in seconds by day; `limit` is what it must not pass."""
+
+    title: str
+    unit: str
+    points: tuple[tuple[str, float], ...]
+    limit: float | None = None
+
+
+Section = Facts | Table | Timeline | Commands | History
 
 
 @dataclass(frozen=True)
 class Report:
-    """`verdict` is the one sentence; `outputs` the step's outputs; `data` the same for programs."""
+    """`verdict` is the one sentence; `outputs` the step's outputs; `data` the same for programs.
+
+    `failure` is set where the run has something to tell and failed all the same.
+    """
 
     verdict: str
     sections: tuple[Section, ...]
     outputs: Mapping[str, str]
     data: Mapping[str, Any] = field(default_factory=dict)
+    failure: BackupError | None = None

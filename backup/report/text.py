@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backup.report.report import Commands, Facts, Report, Section, Table, Timeline
+from backup.report.report import Commands, Facts, History, Report, Section, Table, Timeline
 from backup.wording import duration
 
 
@@ -22,6 +22,9 @@ def _section(section: Section) -> str:
         case Timeline(title, phases):
             rows = tuple((phase.name, duration(phase.seconds)) for phase in phases)
             return f"{title}\n{_aligned(rows, (False, True))}"
+        case History(title, unit, points, _):
+            rows = tuple((label, f"{value:.1f} {unit}") for label, value in points)
+            return f"{title}\n{_aligned(rows, (False, True))}" if rows else ""
         case Commands(title, lines):
             return "\n".join([title, *(f"  {line}" for line in lines)])
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from tests.lab.httpd import HttpService
@@ -52,7 +52,39 @@ class Corrupt:
     """Flips one bit of the request's body on its way."""
 
 
-Action: TypeAlias = Answer | Reset | Stall | Corrupt
+@dataclass(frozen=True)
+class CorruptAnswer:
+    """Flips one bit of the body of the double's answer."""
+
+
+@dataclass(frozen=True)
+class CutShort:
+    """Sends the double's answer up to some bytes of its body; then resets the connection, closes
+    it as if that were all, or holds it for `stall` seconds before the rest."""
+
+    after: int
+    ending: Literal["reset", "close", "stall"]
+    stall: float = 0.0
+
+
+@dataclass(frozen=True)
+class OtherRange:
+    """Asks the double for another Range than the client did; None for the whole object."""
+
+    range: str | None
+
+
+@dataclass(frozen=True)
+class Header:
+    """Sets a header of the double's answer."""
+
+    name: str
+    value: str
+
+
+Action: TypeAlias = (
+    Answer | Reset | Stall | Corrupt | CorruptAnswer | CutShort | OtherRange | Header
+)
 
 SLOW_DOWN = Answer(503, "SlowDown", "Please reduce your request rate.")
 INTERNAL_ERROR = Answer(500, "InternalError", "We encountered an internal error. Please try again.")
@@ -215,6 +247,19 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 case Corrupt():
                     self.corrupting = True
                     self._pass_on(*self._forward())
+                case CorruptAnswer():
+                    status, answered, body = self._forward()
+                    self._pass_on(status, answered, bytes([body[0] ^ 1]) + body[1:])
+                case CutShort() as cut:
+                    self._pass_on(*self._forward(), cut)
+                case OtherRange(other):
+                    del self.headers["Range"]
+                    if other:
+                        self.headers["Range"] = other
+                    self._pass_on(*self._forward())
+                case Header(name, value):
+                    status, answered, body = self._forward()
+                    self._pass_on(status, [*answered, (name, value)], body)
                 case None:
                     self._pass_on(*self._forward())
 
@@ -270,7 +315,13 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
             connection.close()
             return answer.status, answer.getheaders(), body
 
-        def _pass_on(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        def _pass_on(
+            self,
+            status: int,
+            headers: list[tuple[str, str]],
+            body: bytes,
+            cut: CutShort | None = None,
+        ) -> None:
             self.send_response_only(status)
             length = str(len(body))
             for name, value in headers:
@@ -282,7 +333,18 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                 self.send_header("Content-Length", length)
             self._remember(status)  # before the client can know the answer
             self.end_headers()
-            self.wfile.write(body)
+            if cut is None:
+                self.wfile.write(body)
+                return
+            self.wfile.write(body[: cut.after])
+            self.wfile.flush()
+            self.close_connection = True
+            if cut.ending == "stall":
+                time.sleep(cut.stall)
+                self.wfile.write(body[cut.after :])
+            elif cut.ending == "reset":
+                time.sleep(0.1)  # so that what was sent arrives before the reset
+                reset(self.connection)
 
         def _refuse(self, answer: Answer) -> None:
             request_id = uuid.uuid4().hex[:16].upper()

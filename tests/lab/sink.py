@@ -1,6 +1,7 @@
 """The fast S3 to measure with: HTTPS, answers as S3 would, throws the bytes away.
 
-It runs as a process of its own, so that its CPU can be told from the client's.
+Told to, it keeps them in memory instead and serves them. It runs as a process of its own, so
+that its CPU can be told from the client's.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from tests.lab.sink_server import Counters
 class Sink:
     """The sink as a process; `certificates.authority` is what a client must trust."""
 
-    bandwidth: float | None = None  # bytes per second
+    bandwidth: float | None = None  # bytes per second, of all that is put
+    keeps_all: bool = False
 
     def __enter__(self) -> Sink:
         self._home = Path(tempfile.mkdtemp(prefix="pg-backup-lab-sink-"))
@@ -40,6 +42,8 @@ class Sink:
         command += ["--key", str(self.certificates.key)]
         if self.bandwidth:
             command += ["--bandwidth", str(self.bandwidth)]
+        if self.keeps_all:
+            command.append("--keep")
         self.daemon = start_daemon(
             command,
             log=self._home / "sink.log",
@@ -72,8 +76,16 @@ class Sink:
         return client(service, self.url, authority=self.certificates.authority, **options)
 
     def counters(self) -> Counters:
+        return Counters(**json.loads(self._control("/-/counters")))
+
+    def shape(self, latency: float = 0.0, rate: float = 0.0) -> None:
+        """From now on: seconds before each answer, bytes per second that one connection is sent
+        (0 is unlimited)."""
+        self._control(f"/-/shape?latency={latency}&rate={rate}")
+
+    def _control(self, target: str) -> bytes:
         trust = ssl.create_default_context(cafile=str(self.certificates.authority))
         connection = http.client.HTTPSConnection(urlsplit(self.url).netloc, context=trust)
         with contextlib.closing(connection):
-            connection.request("GET", "/-/counters")
-            return Counters(**json.load(connection.getresponse()))
+            connection.request("GET", target)
+            return connection.getresponse().read()

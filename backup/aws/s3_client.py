@@ -1,0 +1,75 @@
+"""How S3 is reached, and what a refusal of it is about."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from backup.aws.refusals import PERMISSIONS, Attempt, explained, partition
+from backup.aws.session import AwsSession
+from backup.errors import StorageError
+from backup.settings import BucketSettings
+
+# Attempts at one request, with pauses that grow to 20 s: they outlast about a minute of outage.
+ATTEMPTS = 10
+
+
+def open_client(session: AwsSession, connections: int, silence_seconds: int) -> Any:
+    """A botocore client of at most `connections` sockets; a silence of that length is a failure."""
+    with explained(Attempt("cannot reach S3", session.region, unreachable=StorageError)):
+        return session.client("s3", _config(connections, silence_seconds))
+
+
+def attempt_at(
+    session: AwsSession, settings: BucketSettings, message: str, operation: str, key: str
+) -> Attempt:
+    """What an operation of S3 on a key needs. `{uri}` in the message is the object's."""
+    region = session.region
+    permission = PERMISSIONS[operation]
+    arn = f"arn:{partition(region)}:s3:::{settings.name}"
+    objects = f"{arn}/{settings.prefix}/*" if settings.prefix else f"{arn}/*"
+    return Attempt(
+        message=message.format(uri=f"s3://{settings.name}/{key}"),
+        region=region,
+        actions=permission.actions + (permission.with_tags if settings.tags else ()),
+        resource=arn if permission.on_bucket else objects,
+        kms_actions=permission.with_kms if settings.kms_key_id else (),
+        kms_resource=_key_arn(session, settings),
+        bucket=settings.name,
+        expected_owner=settings.expected_owner,
+        unreachable=StorageError,
+    )
+
+
+def _key_arn(session: AwsSession, settings: BucketSettings) -> str:
+    key, region = settings.kms_key_id or "", session.region
+    if not key or key.startswith("arn:"):
+        return key
+    name = key if key.startswith("alias/") else f"key/{key}"
+    return f"arn:{partition(region)}:kms:{region}:{session.account}:{name}"
+
+
+def _config(connections: int, silence_seconds: int) -> Any:
+    from botocore.config import Config
+
+    # AWS_ENDPOINT_URL means an S3-compatible store, which seldom has a host name per bucket.
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    retries: dict[str, Any] = {"mode": "standard"}
+    if not os.environ.get("AWS_MAX_ATTEMPTS"):
+        retries["total_max_attempts"] = ATTEMPTS
+    return Config(
+        s3={
+            # Over https the checksums guard the bytes; a SHA-256 of each body would double the
+            # cost of sending it.
+            "payload_signing_enabled": False,
+            "addressing_style": "path" if endpoint else "auto",
+        },
+        request_checksum_calculation="when_required",
+        # The digests of the manifest are checked, whatever the store says of its checksums.
+        response_checksum_validation="when_required",
+        retries=retries,
+        connect_timeout=10,
+        read_timeout=silence_seconds,
+        max_pool_connections=connections,
+        tcp_keepalive=True,
+    )

@@ -1,0 +1,117 @@
+"""The rows of an archive as text, read back without any server: pg_restore prints them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from backup.archive import script
+from backup.archive.feeding import Feeder
+from backup.archive.loads import Load, divide
+from backup.archive.manifest import TABLE_OF_CONTENTS
+from backup.archive.toc import Entry
+from backup.errors import BackupError
+from backup.model import Client, Member
+from backup.operations.progress import LoadProgress
+from backup.operations.restoring import OpenedBackup
+from backup.postgres.loading import RunningScript
+from backup.rows import TextDigest
+
+_BATCH_BYTES = 8 << 20
+
+
+class ArchiveReader:
+    """Reads members of an opened backup through pg_restore, in a folder of its own.
+
+    Raises VerificationError where a member is damaged, or is not what pg_restore can read.
+    """
+
+    def __init__(self, opened: OpenedBackup, client: Client, folder: Path) -> None:
+        self._opened = opened
+        self._client = client
+        self._folder = folder
+        self._feeder = Feeder(opened.fetcher, folder)
+        folder.mkdir()
+        (folder / TABLE_OF_CONTENTS).write_bytes(opened.toc)
+
+    @contextmanager
+    def script(self, members: Sequence[Member]) -> Iterator[BinaryIO]:
+        """What pg_restore prints of the data of these members, one after the other.
+
+        A large object brings along all that its entry lists.
+        """
+        names = {member.data_file for member in members}
+        has_large_objects = any(member.table is None for member in members)
+        entries = [
+            entry
+            for entry in self._opened.contents.entries
+            if entry.file in names or (has_large_objects and entry.kind == "BLOBS")
+        ]
+        loads = self._divided(entries, batch_bytes=0)
+        together = Load(
+            ids=tuple(number for load in loads for number in load.ids),
+            files=tuple(member for load in loads for member in load.files),
+            pipes=tuple(member for load in loads for member in load.pipes),
+        )
+        with self._stream(together) as stream:
+            yield stream
+
+    def digests(self, jobs: int, progress: LoadProgress) -> dict[str, TextDigest]:
+        """The text of every data file of the archive, by the file's name."""
+        loads = self._divided(self._opened.contents.entries, _BATCH_BYTES)
+        statements = {
+            entry.copy.encode(self._opened.codec, "surrogateescape"): entry.file
+            for entry in self._opened.contents.entries
+            if entry.kind == "TABLE DATA" and entry.file
+        }
+
+        def read(load: Load) -> dict[str, TextDigest]:
+            with self._stream(load) as stream:
+                return dict(script.digests(stream, statements))
+
+        found: dict[str, TextDigest] = {}
+        with ThreadPoolExecutor(jobs, thread_name_prefix="read") as workers:
+            for load, digests in zip(loads, workers.map(read, loads), strict=True):
+                found |= digests
+                progress.finished(load)
+                progress.report()
+        return found
+
+    def _divided(self, entries: Iterable[Entry], batch_bytes: int) -> list[Load]:
+        with_files = [entry for entry in entries if entry.file]
+        return divide(
+            with_files, self._opened.manifest.members, self._opened.fetcher.read, batch_bytes
+        )
+
+    @contextmanager
+    def _stream(self, load: Load) -> Iterator[BinaryIO]:
+        failures: list[Exception] = []
+        try:
+            self._feeder.prepare(load)
+            with RunningScript(self._client, self._folder, load.ids) as process:
+                feeding = threading.Thread(target=self._feed, args=(load, process, failures))
+                feeding.start()
+                try:
+                    yield cast(BinaryIO, process.stdout)
+                finally:
+                    # A pg_restore whose reader is gone ends, and with it the feeding.
+                    process.stdout.close()
+                    feeding.join()
+                process.finished()
+        except BackupError as error:
+            # Of a damaged member pg_restore gets no end, and stumbles as well.
+            raise (failures[0] if failures else error) from error
+        finally:
+            self._feeder.clear(load)
+        if failures:
+            raise failures[0]
+
+    def _feed(self, load: Load, process: RunningScript, failures: list[Exception]) -> None:
+        try:
+            self._feeder.feed(load, process)
+        except Exception as error:
+            failures.append(error)

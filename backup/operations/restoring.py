@@ -1,0 +1,148 @@
+"""A backup, or a part of it, loaded into one database: definitions, data, what stands on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from backup.archive import toc
+from backup.archive.encodings import codec_of
+from backup.archive.feeding import Feeder
+from backup.archive.fetching import Fetcher
+from backup.archive.loads import divide
+from backup.archive.manifest import TABLE_OF_CONTENTS, Manifest
+from backup.archive.selection import Chosen
+from backup.archive.toc import Entry, TableOfContents
+from backup.console import Console
+from backup.model import Client, Complaint, ObjectName
+from backup.operations.finding import Found
+from backup.operations.loading import DataLoader
+from backup.operations.phases import Phases
+from backup.operations.progress import LoadProgress
+from backup.postgres.connection import Source
+from backup.postgres.loading import LoadPlan, RunningLoad
+
+_LOOK_SECONDS = 0.2
+# A batch of small files waits while others load. Together they take half of the limit at most:
+# files take whole blocks of the disk.
+_SMALLEST_BATCH, _LARGEST_BATCH = 2 << 20, 16 << 20
+
+
+@dataclass(frozen=True)
+class OpenedBackup:
+    """A backup whose table of contents is read.
+
+    `toc` are the bytes of `toc.dat`, checked, and `codec` is that of the names in it.
+    """
+
+    manifest: Manifest
+    root: str
+    codec: str
+    toc: bytes
+    contents: TableOfContents
+    fetcher: Fetcher
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to load: with which client, into what, and what of the archive to leave alone."""
+
+    client: Client
+    target: Source
+    jobs: int
+    scratch_limit_bytes: int
+    no_owner: bool = False
+    no_privileges: bool = False
+    role: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+def open_backup(found: Found, fetcher: Fetcher) -> OpenedBackup:
+    """Fetch and read the table of contents. Raises VerificationError where it is damaged."""
+    (member,) = (each for each in found.manifest.members if each.name == TABLE_OF_CONTENTS)
+    content = fetcher.read(member)
+    codec = codec_of(found.manifest.inventory.encoding)
+    contents = toc.parse(content, codec)
+    return OpenedBackup(found.manifest, found.root, codec, content, contents, fetcher)
+
+
+class Loading:
+    """What was chosen of a backup, on its way into a database that exists."""
+
+    def __init__(
+        self,
+        opened: OpenedBackup,
+        chosen: Chosen,
+        way: Way,
+        folder: Path,
+        console: Console,
+        environment: Mapping[str, str],
+    ) -> None:
+        self._opened = opened
+        self._chosen = chosen
+        self._way = way
+        self._folder = folder
+        self._console = console
+        self._environment = environment
+        self._names = {
+            entry.dump_id: ObjectName(entry.kind, entry.schema or "", entry.name)
+            for entry in opened.contents.entries
+        }
+
+    def run(self, phases: Phases) -> tuple[Complaint, ...]:
+        """Load it all; what pg_restore complained about.
+
+        Raises RestoreError, VerificationError, StorageError or AccessError where it cannot go on.
+        """
+        chosen = self._chosen
+        (self._folder / TABLE_OF_CONTENTS).write_bytes(self._opened.toc)
+        with phases.phase("Create tables, types and functions"):
+            complaints = self._step(chosen.definitions)
+        with phases.phase("Load the data"):
+            complaints += self._load_data()
+        with phases.phase("Build indexes, keys and the rest"):
+            complaints += self._step(chosen.finish, self._way.jobs)
+            complaints += self._step(chosen.attachments)
+        return complaints
+
+    def _load_data(self) -> tuple[Complaint, ...]:
+        way, fetcher = self._way, self._opened.fetcher
+        share = (way.scratch_limit_bytes - len(self._opened.toc)) // (2 * (way.jobs + 1))
+        batch_bytes = min(max(share, _SMALLEST_BATCH), _LARGEST_BATCH)
+        loads = divide(
+            self._chosen.data, self._opened.manifest.members, fetcher.read, batch_bytes
+        )
+        loader = DataLoader(
+            Feeder(fetcher, self._folder),
+            lambda load: self._start(load.ids, jobs=1),
+            self._complaints,
+            way.jobs,
+        )
+        return loader.run(loads, LoadProgress(self._console, loads))
+
+    def _step(self, entries: Sequence[Entry], jobs: int = 1) -> tuple[Complaint, ...]:
+        if not entries:
+            return ()
+        with self._start([entry.dump_id for entry in entries], jobs) as process:
+            while not process.finished():
+                process.wait(_LOOK_SECONDS)
+            return self._complaints(process)
+
+    def _start(self, ids: Sequence[int], jobs: int) -> RunningLoad:
+        way = self._way
+        plan = LoadPlan(
+            client=way.client,
+            target=way.target,
+            folder=self._folder,
+            ids=ids,
+            jobs=jobs,
+            no_owner=way.no_owner,
+            no_privileges=way.no_privileges,
+            role=way.role,
+            settings=way.settings,
+        )
+        return RunningLoad(plan, self._environment, self._console.debug)
+
+    def _complaints(self, process: RunningLoad) -> tuple[Complaint, ...]:
+        return process.complaints(self._names, self._chosen.needed)

@@ -1,0 +1,123 @@
+"""Why a pg_restore did not come to its end, and what to do about it."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from backup.errors import AccessError, BackupError, RestoreError
+from backup.postgres.messages import Message
+
+
+def ends_all(message: Message) -> bool:
+    """Whether the run is lost, though pg_restore goes on from error to error."""
+    return any(re.search(cause.pattern, message.text) for cause in _CAUSES if cause.ends_all)
+
+
+def explain_exit(code: int, errors: Sequence[Message]) -> BackupError:
+    """What an exit of pg_restore means, from its status and its errors."""
+    said = "\n".join(message.text for message in errors[-20:])
+    if code < 0:
+        return RestoreError(
+            f"pg_restore was ended by {signal.Signals(-code).name}",
+            detail=said or "it said nothing before",
+            hint="if nobody did it by hand, the machine ran out of memory: lower jobs"
+            if -code == signal.SIGKILL
+            else "if nobody did it by hand, report it with the versions of server and pg_restore",
+        )
+    for cause in _CAUSES:
+        # The first is the cause, and what follows its consequence.
+        for message in errors:
+            if re.search(cause.pattern, message.text):
+                return cause.error(cause.message, detail=message.text, hint=cause.hint)
+    return RestoreError(
+        f"pg_restore failed with exit code {code}",
+        detail=said or "it said nothing",
+        hint="its messages above name the object; run again once it is mended",
+    )
+
+
+@dataclass(frozen=True)
+class _Cause:
+    """Words of pg_restore or the server, and the lines that a person needs.
+
+    `ends_all` where they make the rest of the load useless even if pg_restore goes on.
+    """
+
+    pattern: str
+    message: str
+    hint: str
+    ends_all: bool = False
+    error: type[BackupError] = RestoreError
+
+
+# In the order in which they are looked for.
+_CAUSES = (
+    _Cause(
+        r"could not (?:extend|write(?: to)?|create) (?:temporary )?file|No space left on device",
+        "the disk of the target is full",
+        "give the server more storage (on RDS raise its allocated storage), then run the restore"
+        " again",
+        ends_all=True,
+    ),
+    _Cause(
+        r"in a read-only transaction|in recovery mode",
+        "the target takes no writes",
+        "name the primary, not a replica or a reader endpoint; else look for"
+        " default_transaction_read_only on the role and the database",
+        ends_all=True,
+    ),
+    _Cause(
+        r"password authentication failed|PAM authentication failed|no password supplied",
+        "the target refused the login of pg_restore",
+        "it accepted the same user a moment before: a rotation of the password, or a login token"
+        " that is older than 15 minutes; run the restore again",
+        error=AccessError,
+    ),
+    _Cause(
+        r'query failed: ERROR:  (?:permission denied to set role|role ".*" does not exist)',
+        "the restore cannot take the role that it was given",
+        "create it, and let the user be a member: GRANT the_role TO the_user;",
+        error=AccessError,
+    ),
+    _Cause(
+        r"permission denied for database",
+        "the user may not connect to the target database",
+        "GRANT CONNECT, CREATE ON DATABASE the_database TO the_user;",
+        error=AccessError,
+    ),
+    _Cause(
+        r'database ".*" does not exist',
+        "the target database is not there",
+        "create it, or give create-database: true",
+    ),
+    _Cause(
+        r"too many clients|too many connections|remaining connection slots",
+        "the target has no connection left for pg_restore",
+        "each of the jobs takes one: lower jobs, or raise max_connections or the limit of the role",
+    ),
+    _Cause(
+        r"terminating connection|terminating background|database system is shutting down",
+        "the target ended the session of pg_restore",
+        "an administrator, a failover or a restart did it: see the server's log, then run the"
+        " restore again",
+        ends_all=True,
+    ),
+    _Cause(
+        r"server closed the connection|no connection to the server|connection not open"
+        r"|SSL connection has been closed|SSL SYSCALL error|could not (?:receive|send) data"
+        r"|connection to server .* failed|timeout expired|PQputCopyData",
+        "the connection to the target broke",
+        "the server restarted, failed over or ran out of memory, or the network failed: see the"
+        " server's log, then run the restore again",
+        ends_all=True,
+    ),
+    _Cause(
+        r"could not (?:uncompress|decompress|read from input file|open input file)"
+        r"|input file|table of contents|data header|could not find entry|could not close compress",
+        "pg_restore cannot read the archive",
+        "run `operation: verify` on this backup, and restore the one before it",
+    ),
+)
