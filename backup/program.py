@@ -67,13 +67,13 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
 
 
 def _operate(chosen: Settings, console: Console, environment: Mapping[str, str]) -> Report:
-    # Importing them takes half a second, in which signals are heard already.
-    from backup.operations import backup, list_backups, restore, verify
-
-    operations = {
-        "backup": backup.run,
-        "list": list_backups.run,
-        "restore": restore.run,
-        "verify": verify.run,
-    }
-    return operations[chosen.operation](chosen, console, environment)
+    # Importing what an operation needs takes half a second, in which signals are heard already.
+    if chosen.operation == "backup":
+        from backup.operations.backup import run
+    elif chosen.operation == "restore":
+        from backup.operations.restore import run
+    elif chosen.operation == "verify":
+        from backup.operations.verify import run
+    else:
+        from backup.operations.list_backups import run
+    return run(chosen, console, environment)

@@ -60,7 +60,9 @@ class Proof:
 
     @property
     def verdict(self) -> Verdict:
-        return worst([each.verdict for each in self.checks] + [each.verdict for each in self.tables])
+        return worst(
+            [each.verdict for each in self.checks] + [each.verdict for each in self.tables]
+        )
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

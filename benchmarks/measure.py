@@ -49,7 +49,7 @@ class Scratch:
     """
 
     def __enter__(self) -> Scratch:
-        self._root = Path(tempfile.mkdtemp(prefix="pg-backup-bench-"))
+        self._root = _open_to_all(tempfile.mkdtemp(prefix="pg-backup-bench-"))
         subprocess.run(["chattr", "+T", self._root], stderr=subprocess.DEVNULL, check=False)
         return self
 
@@ -62,12 +62,19 @@ class Scratch:
         shutil.rmtree(self._root)
 
     def fresh(self) -> Path:
-        return Path(tempfile.mkdtemp(dir=self._root))
+        return _open_to_all(tempfile.mkdtemp(dir=self._root))
 
     def free(self, folder: Path) -> None:
         for path in folder.rglob("*"):
             if path.is_file():
                 os.truncate(path, 0)
+
+
+def _open_to_all(folder: str) -> Path:
+    """A drill's server runs as another user, for it refuses root."""
+    path = Path(folder)
+    path.chmod(0o755)
+    return path
 
 
 def measure(

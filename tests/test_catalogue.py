@@ -51,7 +51,7 @@ def test_a_backup_is_meant_by_its_id_or_by_a_time_at_which_it_was_there(
     [
         ("2026-11-19", IDS[0]),
         ("2026-11-20T01:59:59", IDS[0]),
-        ("0001-01-01T00:00+14:00", IDS[0]),
+        ("0001-01-01T00:00-14:00", IDS[0]),
         ("20261122T020000Z-ffffff", IDS[4]),
     ],
 )

@@ -1,175 +1,366 @@
-"""pg_restore as it really behaves: its complaints, its ends, and what the database then holds."""
+"""A running pg_restore: what it loads, how it ends, and what its ends mean."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import pytest
 
-from backup.archive import toc
-from backup.errors import BackupError, RestoreError
-from backup.model import Client, Complaint, ObjectName, Severity
-from backup.postgres.connection import Source, connect
+from backup.errors import AccessError, RestoreError
+from backup.postgres.connection import connect
 from backup.postgres.loading import LoadPlan, RunningLoad, RunningScript, session_settings
 from backup.settings import Secret
-from tests.conftest import MAJORS
-from tests.lab.daemon import LOOPBACK
-from tests.lab.postgres import PostgresServer, installed
+from tests.lab.loads import Archive, client_of, database, dump, load, role, target_of
+from tests.lab.postgres import PostgresServer
 from tests.lab.stage import fill, wait_until
 
-Servers = Callable[[int], PostgresServer]
-
-
-@dataclass
-class Archive:
-    """A directory that pg_dump wrote, with its entries in their order."""
-
-    folder: Path
-    entries: tuple[toc.Entry, ...]
-
-    def ids(self, *kinds: str, without: tuple[str, ...] = ()) -> list[int]:
-        return [
-            entry.dump_id
-            for entry in self.entries
-            if (not kinds or entry.kind in kinds) and entry.kind not in without
-        ]
-
-    @property
-    def names(self) -> dict[int, ObjectName]:
-        return {
-            entry.dump_id: ObjectName(entry.kind, entry.schema or "", entry.name)
-            for entry in self.entries
-        }
-
-    def data_file(self, table: str) -> Path:
-        (entry,) = [each for each in self.entries if (each.kind, each.name) == ("TABLE DATA", table)]
-        (path,) = self.folder.glob(f"{entry.file}*")
-        return path
-
-
-def dump(server: PostgresServer, database: str, folder: Path, client: int = 0) -> Archive:
-    binaries = installed()[client] if client else server.binaries
-    subprocess.run(
-        [f"{binaries}/pg_dump", "-Fd", "-Z1", "-f", folder, "-d", server.url(database)], check=True
-    )
-    return Archive(folder, toc.read(folder / "toc.dat").entries)
-
-
-@pytest.fixture
-def database(request: pytest.FixtureRequest) -> str:
-    """A name that no other test uses."""
-    return f"test_{abs(hash(request.node.nodeid)) % 10**10}"
-
-
-def target_of(server: PostgresServer, database: str, user: str = "postgres") -> Source:
-    secret = Secret(server.password if user == "postgres" else user)
-    return Source(LOOPBACK, database, user, port=str(server.port), password=lambda: secret)
-
-
-def client_of(server: PostgresServer) -> Client:
-    ((major, folder),) = [each for each in installed().items() if each[1] == server.binaries]
-    return Client(major, f"{major}.0", str(folder))
-
-
-def load(
-    plan: LoadPlan, archive: Archive, *, needed: tuple[int, ...] = ()
-) -> tuple[tuple[Complaint, ...], list[str]]:
-    """The complaints, and the lines that were relayed."""
-    relayed: list[str] = []
-    with RunningLoad(plan, os.environ, relayed.append) as running:
-        while not running.finished():
-            running.wait(1.0)
-        return running.complaints(archive.names, needed), relayed
-
-
-def judged(complaints: tuple[Complaint, ...]) -> list[tuple[str, str, str]]:
-    return [(each.severity.value, str(each.about), each.reason) for each in complaints]
-
-
-@contextmanager
-def role(server: PostgresServer, name: str, definition: str = "") -> Iterator[str]:
-    server.sql(f"CREATE ROLE {name} {definition}")
-    try:
-        yield name
-    finally:
-        server.sql(f"DROP ROLE {name}")
-
-
-STRANGE = """
-CREATE FUNCTION watch() RETURNS event_trigger LANGUAGE plpgsql AS 'begin end';
-CREATE EVENT TRIGGER watching ON ddl_command_start EXECUTE FUNCTION watch();
-CREATE FOREIGN DATA WRAPPER wrapper;
-CREATE SERVER far FOREIGN DATA WRAPPER wrapper OPTIONS (host 'h', key 'hush: a key');
-CREATE USER MAPPING FOR departed SERVER far OPTIONS (password 'hush: it''s one');
-CREATE FOREIGN TABLE abroad (x int) SERVER far;
-ALTER FOREIGN TABLE abroad OWNER TO departed;
+MEGABYTES = 2
+TABLES = """
+CREATE TABLE small AS SELECT n FROM generate_series(1, 100) n;
+CREATE TABLE empty (x int);
 CREATE TABLE "line
-break" (x int PRIMARY KEY);
-ALTER TABLE "line
-break" OWNER TO departed;
-CREATE TABLE orders (id int PRIMARY KEY, x text);
-GRANT SELECT ON orders TO departed;
-GRANT SELECT ON orders TO present;
-CREATE POLICY mine ON orders TO departed USING (true);
-ALTER TABLE orders ENABLE ROW LEVEL SECURITY;
-INSERT INTO orders VALUES (1, 'one');
-CREATE PUBLICATION everything FOR ALL TABLES;
-CREATE SUBSCRIPTION news CONNECTION 'host=h password=hush' PUBLICATION p WITH (connect = false);
-ALTER DEFAULT PRIVILEGES FOR ROLE departed GRANT SELECT ON TABLES TO present;
-SELECT lo_create(5);
-ALTER LARGE OBJECT 5 OWNER TO departed;
+break" AS SELECT 'a row' AS x;
+CREATE INDEX ON small (n);
 """
-OWNED_BY_OTHERS = "only a member of postgres may give it to that role, so it belongs to the user who restored it"  # noqa: E501
-OWNER_GONE = "its owner departed is not on the target, so it belongs to the user who restored it"
-GRANTS_GONE = "role departed is not on the target; a grant that fails takes with it all others on the same object, and what was revoked there"  # noqa: E501
-NO_WAY = "the way to a foreign server is missing; the database's own rows do not depend on it"
 
 
-@pytest.fixture(scope="module", params=MAJORS, ids="PostgreSQL-{}".format)
-def strange(
-    request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[PostgresServer, Archive]]:
-    """An archive with what only a superuser, or a role that is gone, may have; and its server."""
-    server = servers(request.param)
-    with role(server, "present"):
-        with role(server, "departed"):
-            server.sql("CREATE DATABASE strange")
-            for statement in STRANGE.strip().split(";\n"):
-                server.sql(statement, "strange")
-            archive = dump(server, "strange", tmp_path_factory.mktemp("strange") / "archive")
-            server.sql("ALTER SUBSCRIPTION news SET (slot_name = NONE)", "strange")
-            server.sql("DROP SUBSCRIPTION news", "strange")
-            server.sql("DROP DATABASE strange")
-        yield server, archive
+@pytest.fixture(scope="module")
+def archive(postgres: PostgresServer, tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    """Three small tables, and `noise` whose data file is a few megabytes."""
+    with database(postgres, "loaded", TABLES):
+        fill(postgres, "loaded", "noise", MEGABYTES)
+        return dump(postgres, "loaded", tmp_path_factory.mktemp("loading") / "archive")
 
 
 @pytest.fixture
-def plain(strange: tuple[PostgresServer, Archive]) -> Iterator[Source]:
-    """A new database whose owner is no superuser."""
-    server, _ = strange
-    with role(server, "plain", "LOGIN PASSWORD 'plain'"):
-        server.sql("CREATE DATABASE plain OWNER plain")
-        try:
-            yield target_of(server, "plain", "plain")
-        finally:
-            server.sql("DROP DATABASE plain")
+def own(archive: Archive, tmp_path: Path) -> Archive:
+    """A copy of the archive, to spoil."""
+    copy = tmp_path / "archive"
+    copy.mkdir()
+    for file in archive.folder.iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    return Archive(copy, archive.entries)
+
+
+@pytest.fixture
+def plan(postgres: PostgresServer, archive: Archive) -> Iterator[LoadPlan]:
+    """Everything, into a new database."""
+    with database(postgres, "target"):
+        target = target_of(postgres, "target")
+        yield LoadPlan(client_of(postgres), target, archive.folder, archive.ids())
+
+
+@pytest.fixture
+def definitions(plan: LoadPlan, archive: Archive) -> LoadPlan:
+    """A plan for the data of `noise`, once the table is there."""
+    table = archive.ids("TABLE public.noise")
+    assert [] == load(replace(plan, ids=table), archive).judged
+    return replace(plan, ids=archive.ids("TABLE DATA public.noise"))
+
+
+def rows(server: PostgresServer, table: str) -> int:
+    [(count,)] = server.sql(f"SELECT count(*) FROM {table}", "target")
+    return int(count)
+
+
+def sessions(server: PostgresServer) -> list[tuple[int, str]]:
+    """Those of pg_restore: their backends and what they do."""
+    found = server.sql(
+        "SELECT pid, query FROM pg_stat_activity"
+        " WHERE datname = 'target' AND application_name = 'pg-backup-action'"
+    )
+    return [(pid, query) for pid, query in found]
+
+
+def make_pipe(archive: Archive, table: str) -> bytes:
+    """Put a named pipe in the place of a data file; what the file held."""
+    path = archive.data_file(table)
+    content = path.read_bytes()
+    path.unlink()
+    os.mkfifo(path)
+    return content
+
+
+def feed_half(server: PostgresServer, archive: Archive, content: bytes) -> IO[bytes]:
+    """The open pipe, when half of the data is in it and the server is at its COPY."""
+    pipe = archive.data_file("noise").open("wb", buffering=0)
+    pipe.write(content[: len(content) // 2])
+    wait_until(lambda: any(query.startswith("COPY") for _, query in sessions(server)))
+    return pipe
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
-def test_what_a_plain_owner_cannot_restore_is_told_with_its_object_and_why(
-    strange: tuple[PostgresServer, Archive], plain: Source, jobs: int
+def test_a_whole_archive_is_loaded_without_complaint(
+    postgres: PostgresServer, plan: LoadPlan, archive: Archive, jobs: int
 ) -> None:
-    server, archive = strange
-    plan = LoadPlan(client_of(server), plain, archive.folder, archive.ids(), jobs=jobs)
-    complaints, relayed = load(plan, archive)
-    for x in sorted(judged(complaints)):
-        print(x)
-    for x in relayed: print(x)
-    for x in complaints: print(x.said, '|', x.statement)
-    assert [] == sorted(judged(complaints))
+    outcome = load(replace(plan, jobs=jobs), archive)
+    assert ([], []) == (outcome.judged, outcome.relayed)
+    loaded = [rows(postgres, each) for each in ("small", "empty", '"line\nbreak"', "noise")]
+    assert [100, 0, 1, MEGABYTES * 10] == loaded
+
+
+def test_only_the_named_entries_are_loaded(
+    postgres: PostgresServer, plan: LoadPlan, archive: Archive
+) -> None:
+    ids = archive.ids("TABLE public.small", "TABLE public.line\nbreak", "TABLE DATA public.small")
+    assert [] == load(replace(plan, ids=ids), archive).judged
+    assert [("line\nbreak",), ("small",)] == postgres.sql(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace ORDER BY 1",
+        "target",
+    )
+    assert (100, 0) == (rows(postgres, "small"), rows(postgres, '"line\nbreak"'))
+
+
+def test_a_pipe_loads_like_a_file(
+    postgres: PostgresServer, definitions: LoadPlan, own: Archive
+) -> None:
+    content = make_pipe(own, "noise")
+    with RunningLoad(replace(definitions, folder=own.folder), os.environ, print) as running:
+        pipe = feed_half(postgres, own, content)
+        assert not running.finished()
+        pipe.write(content[len(content) // 2 :])
+        pipe.close()
+        while not running.finished():
+            running.wait(1.0)
+        assert () == running.complaints()
+    assert MEGABYTES * 10 == rows(postgres, "noise")
+
+
+def test_a_load_killed_before_its_data_ended_leaves_no_row(
+    postgres: PostgresServer, definitions: LoadPlan, own: Archive
+) -> None:
+    content = make_pipe(own, "noise")
+    with RunningLoad(replace(definitions, folder=own.folder), os.environ, print) as running:
+        with feed_half(postgres, own, content):
+            running.kill()
+            wait_until(running.finished)
+        with pytest.raises(RestoreError, match="pg_restore was ended by SIGKILL"):
+            running.complaints()
+    wait_until(lambda: [] == sessions(postgres))
+    assert 0 == rows(postgres, "noise")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_leaving_ends_pg_restore_its_workers_and_their_sessions(
+    postgres: PostgresServer, plan: LoadPlan, own: Archive, jobs: int
+) -> None:
+    content = make_pipe(own, "noise")
+    with (
+        pytest.raises(KeyboardInterrupt),
+        RunningLoad(replace(plan, folder=own.folder, jobs=jobs), os.environ, print),
+        feed_half(postgres, own, content),
+    ):
+        raise KeyboardInterrupt
+    wait_until(lambda: [] == sessions(postgres), 5.0)
+    assert [] == processes_in(own.folder)
+
+
+def processes_in(folder: Path) -> list[str]:
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if str(folder) in line]
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_session_that_the_server_ends_is_an_error_and_leaves_no_row(
+    postgres: PostgresServer, plan: LoadPlan, own: Archive, jobs: int
+) -> None:
+    content = make_pipe(own, "noise")
+    with RunningLoad(replace(plan, folder=own.folder, jobs=jobs), os.environ, print) as running:
+        with feed_half(postgres, own, content) as pipe:
+            postgres.sql(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = 'target' AND query LIKE 'COPY%'"
+            )
+            with suppress(BrokenPipeError):
+                pipe.write(content[len(content) // 2 :])
+        wait_until(running.finished)
+        with pytest.raises(RestoreError) as failure:
+            running.complaints()
+    assert failure.value.message in (
+        "the target ended the session of pg_restore",
+        "the connection to the target broke",
+    )
+    assert "run the restore again" in failure.value.hint
+    assert 0 == rows(postgres, "noise")
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
+def test_a_data_file_that_cannot_be_read_is_an_error_and_leaves_no_row(
+    postgres: PostgresServer, definitions: LoadPlan, own: Archive, damage: str
+) -> None:
+    path = own.data_file("noise")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    match damage:
+        case "flipped":
+            path.write_bytes(content)
+        case "cut":
+            path.write_bytes(content[:1000])
+        case "missing":
+            path.unlink()
+    with pytest.raises(RestoreError, match="pg_restore cannot read the archive") as failure:
+        load(replace(definitions, folder=own.folder), own)
+    assert failure.value.detail
+    assert 0 == rows(postgres, "noise")
+
+
+def test_a_table_of_contents_that_cannot_be_read_is_an_error(plan: LoadPlan, own: Archive) -> None:
+    contents = own.folder / "toc.dat"
+    contents.write_bytes(contents.read_bytes()[:500])
+    with pytest.raises(RestoreError, match="pg_restore cannot read the archive"):
+        load(replace(plan, folder=own.folder), own)
+
+
+@pytest.mark.parametrize("number", [1, 999999])
+def test_an_entry_that_is_not_there_is_an_error(
+    plan: LoadPlan, archive: Archive, number: int
+) -> None:
+    with pytest.raises(RestoreError, match="pg_restore cannot read the archive") as failure:
+        load(replace(plan, ids=[*plan.ids, number]), archive)
+    assert str(number) in failure.value.detail
+
+
+def test_an_entry_named_twice_is_loaded_once(
+    postgres: PostgresServer, plan: LoadPlan, archive: Archive
+) -> None:
+    outcome = load(replace(plan, ids=[*plan.ids, *plan.ids]), archive)
+    assert ([], []) == (outcome.judged, outcome.relayed)
+    assert 100 == rows(postgres, "small")
+
+
+def test_refusals_of_the_target_have_their_remedy(
+    postgres: PostgresServer, plan: LoadPlan, archive: Archive
+) -> None:
+    wrong_password = replace(plan.target, password=lambda: Secret("wrong: one"))
+    with pytest.raises(AccessError, match="refused the login") as failure:
+        load(replace(plan, target=wrong_password), archive)
+    assert "wrong: one" not in "".join(failure.value.lines())
+    with pytest.raises(AccessError, match="cannot take the role"):
+        load(replace(plan, role="nobody"), archive)
+    with pytest.raises(RestoreError, match="database is not there"):
+        load(replace(plan, target=replace(plan.target, database="absent")), archive)
+    with role(postgres, "visitor", "LOGIN PASSWORD 'visitor'"):
+        postgres.sql("REVOKE CONNECT ON DATABASE target FROM PUBLIC")
+        visitor = target_of(postgres, "target", "visitor")
+        with pytest.raises(AccessError, match="may not connect"):
+            load(replace(plan, target=visitor), archive)
+        with pytest.raises(AccessError, match="cannot take the role"):
+            postgres.sql("GRANT CONNECT ON DATABASE target TO visitor")
+            load(replace(plan, target=visitor, role="postgres"), archive)
+        postgres.sql("REVOKE CONNECT ON DATABASE target FROM visitor")
+
+
+def test_a_target_that_takes_no_writes_is_one_error_and_not_one_for_each_object(
+    postgres: PostgresServer, plan: LoadPlan, archive: Archive
+) -> None:
+    postgres.sql("ALTER DATABASE target SET default_transaction_read_only = on")
+    with pytest.raises(RestoreError, match="takes no writes"):
+        load(plan, archive)
+
+
+def test_a_full_disk_of_the_target_is_one_error(postgres: PostgresServer, archive: Archive) -> None:
+    disk = postgres.data.parent / "disk"
+    disk.mkdir()
+    owner = postgres.data.stat()
+    [(empty,)] = postgres.sql("SELECT pg_database_size('template1')")
+    options = f"size={empty + 1_000_000},uid={owner.st_uid}"
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs root, to mount a small disk: .ci/run as root runs it")
+    try:
+        postgres.sql(f"CREATE TABLESPACE tiny LOCATION '{disk}'")
+        with database(postgres, "target"):
+            postgres.sql("ALTER DATABASE target SET TABLESPACE tiny")
+            target = target_of(postgres, "target")
+            plan = LoadPlan(client_of(postgres), target, archive.folder, archive.ids())
+            with pytest.raises(RestoreError, match="disk of the target is full") as failure:
+                load(plan, archive)
+        assert "No space left on device" in failure.value.detail
+        postgres.sql("DROP TABLESPACE tiny")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+# A materialized view holds the settings of the session that restored it.
+SHOWN = """
+CREATE MATERIALIZED VIEW shown AS
+SELECT current_setting('statement_timeout') AS a, current_setting('lock_timeout') AS b,
+       current_setting('idle_session_timeout') AS c;
+"""
+
+
+def test_limits_of_time_do_not_hold_for_a_load(postgres: PostgresServer, tmp_path: Path) -> None:
+    with database(postgres, "ours", SHOWN):
+        archive = dump(postgres, "ours", tmp_path / "archive")
+    with (
+        role(postgres, "hasty", "LOGIN SUPERUSER PASSWORD 'hasty'"),
+        database(postgres, "target", owner="hasty"),
+    ):
+        target = target_of(postgres, "target", "hasty")
+        with connect(target) as connection:
+            assert {} == session_settings(connection)
+        postgres.sql("ALTER ROLE hasty SET statement_timeout = '5min'")
+        postgres.sql("ALTER ROLE hasty SET idle_session_timeout = '1min'")
+        parameters = (("options", "-c search_path=elsewhere -c lock_timeout=1min"),)
+        target = replace(target, parameters=parameters)
+        with connect(target) as connection:
+            settings = session_settings(connection)
+        limits = ("statement_timeout", "idle_session_timeout", "lock_timeout")
+        assert dict.fromkeys(limits, "0") == settings
+        plan = LoadPlan(
+            client_of(postgres), target, archive.folder, archive.ids(), settings=settings
+        )
+        assert [] == load(plan, archive).judged
+        assert [("0", "0", "0")] == postgres.sql("SELECT * FROM shown", "target")
+
+
+def test_values_of_settings_reach_the_server_as_they_are(
+    postgres: PostgresServer, plan: LoadPlan, tmp_path: Path
+) -> None:
+    script = "CREATE MATERIALIZED VIEW shown AS SELECT current_setting('some.thing', true) AS x"
+    with database(postgres, "ours", script):
+        archive = dump(postgres, "ours", tmp_path / "archive")
+    settings = {"some.thing": "a b\\c 'd' -c x=y"}
+    loaded = replace(plan, folder=archive.folder, ids=archive.ids(), settings=settings)
+    assert [] == load(loaded, archive).judged
+    assert [(settings["some.thing"],)] == postgres.sql("SELECT x FROM shown", "target")
+
+
+def test_a_script_holds_the_rows_of_a_table_and_needs_no_server(
+    postgres: PostgresServer, archive: Archive
+) -> None:
+    ids = archive.ids("TABLE DATA public.small")
+    with RunningScript(client_of(postgres), archive.folder, ids) as running:
+        written = running.stdout.read()
+        wait_until(running.finished)
+    copied = written.partition(b"COPY public.small (n) FROM stdin;\n")[2].partition(b"\\.\n")[0]
+    expected = "".join(f"{number}\n" for number in range(1, 101)).encode()
+    assert hashlib.sha256(expected).hexdigest() == hashlib.sha256(copied).hexdigest()
+    assert b"noise" not in written
+
+
+def test_a_script_of_damaged_data_is_an_error(postgres: PostgresServer, own: Archive) -> None:
+    path = own.data_file("noise")
+    path.write_bytes(path.read_bytes()[:1000])
+    ids = own.ids("TABLE DATA public.noise")
+    with RunningScript(client_of(postgres), own.folder, ids) as running:
+        running.stdout.read()
+        with pytest.raises(RestoreError, match="pg_restore cannot read the archive"):
+            wait_until(running.finished)
+
+
+def test_a_script_that_nobody_reads_to_its_end_is_ended(
+    postgres: PostgresServer, archive: Archive
+) -> None:
+    ids = archive.ids("TABLE DATA public.noise")
+    with RunningScript(client_of(postgres), archive.folder, ids) as running:
+        assert running.stdout.read(10)
+        assert not running.finished()
+    assert [] == processes_in(archive.folder)

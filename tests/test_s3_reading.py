@@ -14,10 +14,8 @@ import pytest
 from awscrt.checksums import crc64nvme
 
 from backup.aws.s3_reading import ReadableBucket
-from backup.aws.session import open_session
 from backup.errors import AccessError, BackupError, StorageError
-from backup.settings import BucketSettings, RoleSettings
-from tests.lab.aws import REGION
+from tests.buckets import reader, settle
 from tests.lab.cloud import Cloud
 from tests.lab.faults import (
     INTERNAL_ERROR,
@@ -39,26 +37,9 @@ WANTED = CONTENT[OFFSET : OFFSET + SIZE]
 @pytest.fixture
 def bucket(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ReadableBucket:
     """The bucket behind a proxy that can fail, with an object in it."""
-    for name in list(os.environ):
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    for name, value in cloud.env.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "3")
+    settle(cloud, monkeypatch, tmp_path)
     cloud.s3.put_object(Bucket=cloud.bucket, Key=KEY, Body=CONTENT, ChecksumAlgorithm="CRC64NVME")
     return reader(cloud)
-
-
-def reader(cloud: Cloud, role: str | None = None, connections: int = 4) -> ReadableBucket:
-    who = RoleSettings(REGION, role, "pg-backup-action", 3600, "sts.amazonaws.com", None, ())
-    session = open_session(who, cloud.issuer.token if role else None, lambda _: None)
-    where = BucketSettings(
-        name=cloud.bucket, prefix="postgresql", kms_key_id=None, expected_owner=None, tags=()
-    )
-    return ReadableBucket(session, where, connections)
 
 
 def failure(bucket: ReadableBucket, offset: int = OFFSET, size: int = SIZE) -> BackupError:

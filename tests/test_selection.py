@@ -560,6 +560,7 @@ def test_a_schema_says_what_it_leaves_as_it_is(shop: Archive) -> None:
     assert "ACL tools.FUNCTION short(text)" in names(chosen.finish)
     assert {
         "TYPE state": "the target has it already, and it was left as it is there",
+        "COMMENT SCHEMA tools": "it alters what this restore does not make",
     } == lost(chosen)
     assert "CREATE TYPE tools.state" in remedies(chosen)
 

@@ -75,7 +75,7 @@ def _why_lost(links: Belongings, entry: Entry) -> str:
     owner = links.owners.get(entry.dump_id)
     if owner is not None and links.entries[owner].kind != "SCHEMA":
         return f"it belongs to {full_name(links.entries[owner])}, which does not come"
-    return "it says how to alter what this restore does not make"
+    return "it alters what this restore does not make"
 
 
 class _Reach:

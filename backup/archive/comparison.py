@@ -21,8 +21,6 @@ _OF_THE_DATABASE = {"DATABASE", "DATABASE PROPERTIES", "ENCODING", "STDSTRINGS",
 # How large objects are grouped into entries depends on the version; they are compared by number.
 _LARGE_OBJECTS = {"BLOB", "BLOBS", "BLOB METADATA"}
 _ABOUT_OTHERS = {"COMMENT", "ACL", "SECURITY LABEL"}
-# A dump of some schemas or tables takes for granted that these are there.
-_TAKEN_FOR_GRANTED = ("SCHEMA", "EXTENSION")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +90,24 @@ def objects(
     *,
     partial: bool,
 ) -> Check:
-    """The same objects, kind by kind. `partial`: the archive is of some schemas or tables."""
+    """The same objects, kind by kind.
+
+    `partial`: the archive is of some schemas or tables, and takes it for granted that what lies
+    in no schema, such as an extension, is there.
+    """
     expected, actual = _counted(archive), _counted(again)
     findings = [_missing(name, excluded) for name in (expected - actual)]
     findings += [
         Finding(Verdict.FAILED, f"{name} is not in the backup")
         for name in (actual - expected)
-        if name.kind != _DATA and not (partial and _is_taken_for_granted(name))
+        if name.kind != _DATA and not (partial and not name.schema)
     ]
     there, now = _by_name(archive), _by_name(again)
     reworded = [
         str(name)
         for name in there.keys() & now.keys()
-        if name.kind not in ("ACL", "SEQUENCE SET") and not there[name].keys() <= now[name].keys()
+        if name.kind not in ("ACL", "DEFAULT ACL", "SEQUENCE SET")
+        and not there[name].keys() <= now[name].keys()
     ]
     if reworded:
         shown = ", ".join(sorted(reworded)[:5])
@@ -200,11 +203,6 @@ def _is_compared(name: ObjectName) -> bool:
     return not (name.kind in _ABOUT_OTHERS and name.name.startswith("DATABASE "))
 
 
-def _is_taken_for_granted(name: ObjectName) -> bool:
-    about = name.name.split(" ")[0] if name.kind in _ABOUT_OTHERS else name.kind
-    return about in _TAKEN_FOR_GRANTED
-
-
 def _counted(contents: TableOfContents) -> Counter[ObjectName]:
     return Counter(name for name in map(_name, contents.entries) if _is_compared(name))
 
@@ -220,7 +218,9 @@ def _by_name(contents: TableOfContents) -> dict[ObjectName, Counter[str]]:
 
 
 def _lines(definitions: Iterable[str]) -> set[str]:
-    return {line for definition in definitions for line in definition.splitlines()}
+    # Versions put different numbers of spaces between the words.
+    lines = (line for definition in definitions for line in definition.splitlines())
+    return {" ".join(line.split()) for line in lines}
 
 
 def _is_valid(entry: Entry) -> bool:

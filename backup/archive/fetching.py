@@ -15,6 +15,7 @@ from backup.store import ObjectReader
 
 # What all streams together hold in memory, and how far one reads ahead of who uses it.
 _MEMORY_BYTES, _AHEAD = 40 << 20, 3
+_MOST_THREADS = 32
 _SMALLEST_RANGE, _LARGEST_RANGE = 256 << 10, 4 << 20
 # Members of a pack that lie apart by less than this are fetched with one request: a tar puts a
 # header and padding between them.
@@ -33,10 +34,15 @@ class Fetcher:
         self._root = root
         share = _MEMORY_BYTES // (streams * (_AHEAD + 1))
         self._range_bytes = min(max(share, _SMALLEST_RANGE), _LARGEST_RANGE)
-        self._threads = ThreadPoolExecutor(streams * _AHEAD, thread_name_prefix="fetch")
+        self._threads = ThreadPoolExecutor(self.threads(streams), thread_name_prefix="fetch")
         self._counting = threading.Lock()
         self.bytes_fetched = 0
         self.requests = 0
+
+    @staticmethod
+    def threads(streams: int) -> int:
+        """Requests under way at the same time, at the most."""
+        return min(streams * _AHEAD, _MOST_THREADS)
 
     def close(self) -> None:
         """Forget what was asked for and not used yet."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z")
+_LONGEST_SECONDS = 1e9  # thirty years; a float could not hold every number of JSON
 
 
 class Unreadable(ValueError):
@@ -53,7 +53,7 @@ class Fields:
 
     def seconds(self, name: str) -> float:
         value = self._field(name)
-        if type(value) not in (int, float) or not 0 <= value < math.inf:
+        if type(value) not in (int, float) or not 0 <= value < _LONGEST_SECONDS:
             raise self.unlike(name, "is no number of seconds")
         return float(value)
 

@@ -191,7 +191,7 @@ def _other_hint(code: str, attempt: Attempt) -> str:
     if code == "InvalidObjectState":
         return "it is archived (Glacier), and not thawed or no longer: run the restore again, which thaws what it needs; thaw-days says for how long"  # noqa: E501
     if code == "GlacierExpeditedRetrievalNotAvailable":
-        return "AWS has no capacity for expedited retrievals right now: thaw-tier: Standard"
+        return "AWS has no capacity for expedited retrievals right now: thaw-tier: standard"
     if code == "NoSuchKey":
         return "it was deleted, or never written: look at what is there with operation: list"
     return f"look the code up: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html ({attempt.region})"  # noqa: E501

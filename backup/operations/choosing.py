@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from backup.console import Console
-from backup.errors import InputError
+from backup.errors import InputError, RestoreError
 from backup.model import Client, ServerVersion
 from backup.postgres.clients import best_compression, choose, installed, supports
 from backup.settings import Compression
@@ -31,3 +31,23 @@ def compression_for(wanted: Compression | None, client: Client) -> Compression:
             hint=f"leave compression out, or write gzip:{wanted.level or 1}",
         )
     return wanted
+
+
+def restorer_for(
+    archive: Client, compression: str, server: ServerVersion, environment: Mapping[str, str]
+) -> Client:
+    """The pg_restore of the target's major, or the nearest that can read the archive.
+
+    `archive` made it: an older pg_restore may not know its format. Raises RestoreError.
+    """
+    method = compression.partition(":")[0]
+    clients = installed(environment)
+    able = [each for each in clients if each.major >= archive.major and supports(each, method)]
+    if not able:
+        found = ", ".join(each.version for each in clients) or "none"
+        raise RestoreError(
+            f"no pg_restore here can read an archive of pg_dump {archive.version} with {method}",
+            detail=f"found {found}",
+            hint=f"use the action's image, or install postgresql-client-{archive.major}",
+        )
+    return min(able, key=lambda each: (each.major < server.major, abs(each.major - server.major)))

@@ -16,8 +16,8 @@ from backup.archive.manifest import TABLE_OF_CONTENTS
 from backup.archive.toc import Entry
 from backup.errors import BackupError
 from backup.model import Client, Member
+from backup.operations.obtaining import OpenedBackup
 from backup.operations.progress import LoadProgress
-from backup.operations.restoring import OpenedBackup
 from backup.postgres.loading import RunningScript
 from backup.rows import TextDigest
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backup.archive import toc
-from backup.archive.encodings import codec_of
 from backup.archive.feeding import Feeder
-from backup.archive.fetching import Fetcher
 from backup.archive.loads import divide
-from backup.archive.manifest import TABLE_OF_CONTENTS, Manifest
+from backup.archive.manifest import TABLE_OF_CONTENTS
 from backup.archive.selection import Chosen
-from backup.archive.toc import Entry, TableOfContents
+from backup.archive.toc import Entry
 from backup.console import Console
 from backup.model import Client, Complaint, ObjectName
-from backup.operations.finding import Found
 from backup.operations.loading import DataLoader
+from backup.operations.obtaining import OpenedBackup
 from backup.operations.phases import Phases
 from backup.operations.progress import LoadProgress
 from backup.postgres.connection import Source
@@ -27,21 +24,6 @@ _LOOK_SECONDS = 0.2
 # A batch of small files waits while others load. Together they take half of the limit at most:
 # files take whole blocks of the disk.
 _SMALLEST_BATCH, _LARGEST_BATCH = 2 << 20, 16 << 20
-
-
-@dataclass(frozen=True)
-class OpenedBackup:
-    """A backup whose table of contents is read.
-
-    `toc` are the bytes of `toc.dat`, checked, and `codec` is that of the names in it.
-    """
-
-    manifest: Manifest
-    root: str
-    codec: str
-    toc: bytes
-    contents: TableOfContents
-    fetcher: Fetcher
 
 
 @dataclass(frozen=True)
@@ -58,22 +40,17 @@ class Way:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-def open_backup(found: Found, fetcher: Fetcher) -> OpenedBackup:
-    """Fetch and read the table of contents. Raises VerificationError where it is damaged."""
-    (member,) = (each for each in found.manifest.members if each.name == TABLE_OF_CONTENTS)
-    content = fetcher.read(member)
-    codec = codec_of(found.manifest.inventory.encoding)
-    contents = toc.parse(content, codec)
-    return OpenedBackup(found.manifest, found.root, codec, content, contents, fetcher)
-
-
 class Loading:
-    """What was chosen of a backup, on its way into a database that exists."""
+    """What was chosen of a backup, on its way into a database that exists.
+
+    `needed` are dump ids of what may be there already; `folder` is a scratch folder.
+    """
 
     def __init__(
         self,
         opened: OpenedBackup,
         chosen: Chosen,
+        needed: Collection[int],
         way: Way,
         folder: Path,
         console: Console,
@@ -81,6 +58,7 @@ class Loading:
     ) -> None:
         self._opened = opened
         self._chosen = chosen
+        self._needed = needed
         self._way = way
         self._folder = folder
         self._console = console
@@ -110,9 +88,7 @@ class Loading:
         way, fetcher = self._way, self._opened.fetcher
         share = (way.scratch_limit_bytes - len(self._opened.toc)) // (2 * (way.jobs + 1))
         batch_bytes = min(max(share, _SMALLEST_BATCH), _LARGEST_BATCH)
-        loads = divide(
-            self._chosen.data, self._opened.manifest.members, fetcher.read, batch_bytes
-        )
+        loads = divide(self._chosen.data, self._opened.manifest.members, fetcher.read, batch_bytes)
         loader = DataLoader(
             Feeder(fetcher, self._folder),
             lambda load: self._start(load.ids, jobs=1),
@@ -145,4 +121,4 @@ class Loading:
         return RunningLoad(plan, self._environment, self._console.debug)
 
     def _complaints(self, process: RunningLoad) -> tuple[Complaint, ...]:
-        return process.complaints(self._names, self._chosen.needed)
+        return process.complaints(self._names, self._needed)

@@ -27,7 +27,7 @@ _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 300.0
 _SOON = timedelta(hours=12)
 
 # Only S3 itself knows which of these objects it has archived.
-_MAYBE_ARCHIVED = (*ARCHIVED_CLASSES, "INTELLIGENT_TIERING")
+MAYBE_ARCHIVED = (*ARCHIVED_CLASSES, "INTELLIGENT_TIERING")
 
 _Argument = TypeVar("_Argument")
 _Result = TypeVar("_Result")
@@ -72,14 +72,14 @@ def thaw(
     Raises InputError for a tier that an archive does not know, before anything is asked for;
     ThawPending when they are not there within `wait_seconds`; AccessError, StorageError.
     """
-    keys = [each.key for each in needed if each.storage_class in _MAYBE_ARCHIVED]
+    keys = [each.key for each in needed if each.storage_class in MAYBE_ARCHIVED]
     archived = [each for each in _look(bucket, keys) if each.state.archive]
-    _refuse_unknown_tiers(archived, settings.tier)
-    _in_parallel(
-        lambda each: bucket.thaw(each.key, settings.tier.capitalize(), _days(each, settings)),
-        [each for each in archived if _must_be_asked_for(each.state)],
-    )
+    asked = [each for each in archived if _must_be_asked_for(each.state)]
     cold = [each for each in archived if not each.state.is_readable]
+    _refuse_unknown_tiers(asked + cold, settings.tier)
+    _in_parallel(
+        lambda each: bucket.thaw(each.key, settings.tier.capitalize(), _days(each, settings)), asked
+    )
     if not cold:
         return None
     began = time.monotonic()
@@ -141,7 +141,7 @@ def _in_parallel(work: Callable[[_Argument], _Result], arguments: list[_Argument
     try:
         return list(pool.map(work, arguments))
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _must_be_asked_for(state: ObjectState) -> bool:
@@ -188,7 +188,7 @@ def _cost(dollars: float) -> str:
 
 
 def _amount(cold: list[_Cold]) -> str:
-    return f"{count(len(cold), 'object')}, {size(_bytes(cold))},"
+    return f"{count(len(cold), 'object')} ({size(_bytes(cold))})"
 
 
 def _bytes(cold: list[_Cold]) -> int:

@@ -47,5 +47,6 @@ def run_amcheck(
         lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
         return check(_NAME, [Finding(Verdict.FAILED, line) for line in lines], "")
     if result.returncode:
-        return f"{_NAME} was not run: {result.stderr.strip()}"
+        why, *_ = result.stderr.strip().splitlines() or [f"it ended with {result.returncode}"]
+        return f"{_NAME} was not run: {why}"
     return check(_NAME, (), "tables and indexes are sound")

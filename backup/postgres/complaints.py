@@ -19,6 +19,7 @@ from backup.postgres.messages import Message
 _AMAZON = r'"?rds(?:admin|repladmin|topmgr|writeforwarduser|proxyadmin|_\w+)\b"?'
 _OWNER = r'ALTER .* OWNER TO (?:"(?:[^"]|"")*"|[^\s"]+);?\Z'
 _GRANTS = r"GRANT |REVOKE |ALTER DEFAULT PRIVILEGES |SET SESSION AUTHORIZATION "
+_NO_ROWS = "the rows of this table are not there"
 _SETTING = r"SET \w+ = "
 
 
@@ -103,6 +104,13 @@ _RULES = (
         Severity.DEGRADED,
         "only a member of {role} may give it to that role, so it belongs to the user who restored"
         " it",
+    ),
+    _Rule(
+        # Its owner is set in the same entry.
+        _OWNER,
+        r"does not exist",
+        Severity.HARMLESS,
+        "it is missing itself, which another complaint tells",
     ),
     _Rule(
         _OWNER,
@@ -205,10 +213,16 @@ _RULES = (
         "a policy is missing: the table shows or hides other rows than it did",
     ),
     _Rule(
+        r"COPY ",
+        r"",
+        Severity.FATAL,
+        _NO_ROWS,
+    ),
+    _Rule(
         r"",
         r"COPY failed for table",
         Severity.FATAL,
-        "the rows of this table are not there",
+        _NO_ROWS,
     ),
     _Rule(
         r"",

@@ -33,6 +33,11 @@ _DEFAULTS = {
     "keepalives_count": "6",
 }
 _CANCEL_SECONDS = 0.5
+_NO_LIMITS = """
+SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings
+WHERE name IN ('idle_session_timeout', 'idle_in_transaction_session_timeout',
+               'statement_timeout', 'transaction_timeout')
+"""
 
 # Their values are secrets, and pg_dump takes parameters only through argv.
 _SECRET_PARAMETERS = (
@@ -178,6 +183,12 @@ def pinned(source: Source, connection: Connection) -> Source:
     )
     address = (("hostaddr", info.hostaddr),) if info.hostaddr else ()
     return replace(source, host=info.host, port=str(info.port), parameters=kept + address)
+
+
+def lift_limits(connection: Connection) -> None:
+    """Let this session idle for hours, as it does while others load, whatever the role allows."""
+    connection.execute(_NO_LIMITS)
+    connection.commit()
 
 
 def cancel(connection: Connection) -> None:

@@ -60,6 +60,11 @@ def maintenance(target: Source) -> Iterator[Connection]:
     raise failure
 
 
+def exists(connection: Connection, name: str) -> bool:
+    """Whether the server has a database of that name."""
+    return connection.execute(_EXISTS, (name,)).fetchone() is not None
+
+
 def create_database(target: Source, definition: DatabaseDefinition) -> tuple[Complaint, ...]:
     """Create the database `target.database`, and set for it what its users had set.
 
@@ -127,7 +132,7 @@ def _creation(connection: Connection, name: str, create: str, complaints: list[C
 
 
 def _create(connection: Connection, name: str, statement: str) -> None:
-    if connection.execute(_EXISTS, (name,)).fetchone() is not None:
+    if exists(connection, name):
         raise _exists(name)
     for pause in (*_PAUSES_SECONDS, None):
         try:

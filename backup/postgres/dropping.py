@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import psycopg
 
-from backup.errors import AccessError, BackupError, DumpError
+from backup.errors import AccessError, BackupError, RestoreError
 from backup.model import ObjectName
 from backup.postgres.connection import Connection
 from backup.postgres.objects import objects_in
+from backup.postgres.statements import quoted
 
 # Each object takes a lock until the commit, and a server has room for some thousands.
 _BATCH = 100
@@ -92,7 +93,7 @@ def drop(
     order matters for the time alone. `after_each_batch` may commit; without it all is one
     transaction, left open. Returns what stays without harm: extensions, and schemas that hold
     nothing but them (or, where `shared_schemas_stay`, something else). Raises AccessError or
-    DumpError, after a rollback.
+    RestoreError, after a rollback.
     """
     remaining = [each for each in drops if each.runs]
     refused: list[_Refused] = []
@@ -129,8 +130,10 @@ def _try(connection: Connection, each: Drop) -> _Refused | None:
                 others = connection.execute(_DEPEND_ON_TYPE, (each.name.schema, each.name.name))
                 if names := [name for (name,) in others]:
                     return _Refused(each, f"{', '.join(names)} depends on it")
-            # In binary the extended protocol is used, which takes one statement and no more.
-            connection.cursor(binary=True).execute(each.statement.encode())
+            for statement in (*_before(each.name), each.statement):
+                # In binary the extended protocol is used, which takes one statement and no more.
+                text = statement.encode("utf-8", "surrogateescape")
+                connection.cursor(binary=True).execute(text)
     except _GONE:
         return None
     except (psycopg.OperationalError, psycopg.InterfaceError):  # a lock, memory, the connection
@@ -138,6 +141,17 @@ def _try(connection: Connection, each: Drop) -> _Refused | None:
     except psycopg.Error as error:
         return _Refused(each, error.diag.message_detail or str(error).strip())
     return None
+
+
+def _before(name: ObjectName) -> tuple[str, ...]:
+    """A subscription would take its slot along, on a publisher that has nothing to do with us.
+
+    https://www.postgresql.org/docs/current/sql-dropsubscription.html
+    """
+    if name.kind != "SUBSCRIPTION":
+        return ()
+    change = f"ALTER SUBSCRIPTION {quoted(name.name)}"
+    return f"{change} DISABLE", f"{change} SET (slot_name = NONE)"
 
 
 def _harmless(
@@ -159,7 +173,7 @@ def _harmless(
     lines = [f"{each.drop.name}: {' '.join(each.why.split())}" for each in bad[:_SHOWN]]
     if len(bad) > _SHOWN:
         lines.append(f"and {len(bad) - _SHOWN:,} more")
-    raise DumpError(
+    raise RestoreError(
         f"{len(bad)} of the objects in {connection.info.dbname!r} that must go cannot be dropped",
         detail="\n".join(lines),
         hint="Drop what depends on them, or restore into a new database: create-database: true."
@@ -182,23 +196,25 @@ def write_failure(error: psycopg.Error, doing: str) -> BackupError:
             hint="Restore as the owner of the target database, or set role to it.",
         )
     if isinstance(error, psycopg.errors.LockNotAvailable):
-        return DumpError(
+        return RestoreError(
             f"a table stayed locked while {doing}",
             detail=detail,
             hint="Somebody uses the target right now (pg_stat_activity tells who): stop what"
             " writes to it, and run the restore again.",
         )
     if isinstance(error, psycopg.errors.OutOfMemory):
-        return DumpError(
+        return RestoreError(
             f"the server ran out of room for locks while {doing}",
             detail=detail,
             hint="Raise max_locks_per_transaction and restart the server; or restore into a new"
             " database: create-database: true.",
         )
     if isinstance(error, psycopg.OperationalError):
-        return DumpError(
+        return RestoreError(
             f"the server ended the connection while {doing}",
             detail=detail,
             hint="Its log says why; then run the restore again.",
         )
-    return DumpError(f"the target failed while {doing}", detail=detail, hint="Its log says more.")
+    return RestoreError(
+        f"the target failed while {doing}", detail=detail, hint="Its log says more."
+    )

@@ -61,14 +61,23 @@ def look_alike(
     extensions = own_share / "extension"
     postgres = like / binaries.relative_to(root) / "postgres"
     for made in (own_share, own_libraries, extensions, postgres.parent):
-        made.mkdir(parents=True, exist_ok=True)
-    postgres.touch(mode=0o755)
+        _make_open(made)
+    postgres.touch()
+    postgres.chmod(0o755)
     if not os.access(postgres, os.X_OK):  # mounted noexec, as Docker mounts a tmpfs
         return Installation(binaries / "postgres", share / "extension", libraries, private=False)
     _link_all(share, own_share)
     _link_all(share / "extension", extensions)
     _link_all(libraries, own_libraries)
     return Installation(postgres, extensions, own_libraries, private=True)
+
+
+def _make_open(folder: Path) -> None:
+    """Make a folder that the server's account can enter, whatever our umask is."""
+    if not folder.exists():
+        _make_open(folder.parent)
+        folder.mkdir()
+        folder.chmod(0o755)
 
 
 def _link_all(from_folder: Path, to_folder: Path) -> None:

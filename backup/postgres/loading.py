@@ -136,19 +136,17 @@ class RunningLoad(RunningProgram):
         code = self._heard_out()
         assert code is not None  # noqa: S101 - the caller waits for the end
         errors = [message for message in self._messages if message.is_error]
-        ignored = next(
-            (
-                message.ignored_errors
-                for message in reversed(self._messages)
-                if message.ignored_errors is not None
-            ),
-            None,
-        )
-        if code < 0 or (code and ignored is None) or any(map(ends_all, errors)):
-            raise explain_exit(code, errors)
+        # It goes on past most errors, and counts them in its last line.
+        [ignored] = [
+            message.ignored_errors
+            for message in self._messages
+            if message.ignored_errors is not None
+        ][-1:] or [0 if code == 0 else None]
+        if ignored is None or code < 0 or any(map(ends_all, self._messages)):
+            raise explain_exit(code, self._messages)
         # An entry that failed in a worker counts one more than its errors: parseWorkerResponse()
         # adds them up, and mark_restore_job_done() counts the entry.
-        if (ignored or 0) > len(errors) * (1 if self._jobs == 1 else 2):
+        if ignored > len(errors) * (1 if self._jobs == 1 else 2):
             raise RestoreError(
                 "pg_restore failed in ways that it did not tell",
                 detail=f"it counted {ignored} errors, and named {len(errors)}",
@@ -160,6 +158,8 @@ class RunningLoad(RunningProgram):
         for message in read_messages(lines):
             if message.level:
                 self._messages.append(message)
+                if ends_all(message):
+                    self.kill()
                 self._relay(f"pg_restore: {message.level}: {message.text}")
 
 
@@ -190,7 +190,7 @@ class RunningScript(RunningProgram):
         """Whether it exited with 0. Raises RestoreError for any other exit."""
         code = self._heard_out()
         if code:
-            raise explain_exit(code, [message for message in self._messages if message.is_error])
+            raise explain_exit(code, list(self._messages))
         return code == 0
 
     def _keep(self, lines: Iterator[tuple[int, str]]) -> None:
@@ -210,7 +210,7 @@ def _arguments(client: Client) -> list[str]:
 def _list_of(ids: Sequence[int]) -> IO[bytes]:
     """A file without a name that pg_restore can open anew, with a line for each entry."""
     listed = os.fdopen(os.memfd_create("entries"), "w+b")
-    listed.write("".join(f"{number};\n" for number in ids).encode())
+    listed.write("".join(f"{number};\n" for number in dict.fromkeys(ids)).encode())
     listed.flush()
     return listed
 

@@ -12,13 +12,20 @@ from backup.postgres.messages import Message
 
 
 def ends_all(message: Message) -> bool:
-    """Whether the run is lost, though pg_restore goes on from error to error."""
-    return any(re.search(cause.pattern, message.text) for cause in _CAUSES if cause.ends_all)
+    """Whether the load is lost with this, though pg_restore would go on from error to error."""
+    return any(cause.ends_all and cause.fits(message) for cause in _CAUSES)
 
 
-def explain_exit(code: int, errors: Sequence[Message]) -> BackupError:
-    """What an exit of pg_restore means, from its status and its errors."""
-    said = "\n".join(message.text for message in errors[-20:])
+def explain_exit(code: int, messages: Sequence[Message]) -> BackupError:
+    """What the end of pg_restore means, from its status and what it said."""
+    errors = [message.text for message in messages if message.is_error]
+    said = "\n".join(errors[-20:])
+    # One that ends all has made us kill pg_restore.
+    for cause in (cause for cause in _CAUSES if cause.ends_all or code >= 0):
+        # The first is the cause, and what follows its consequence.
+        for message in messages:
+            if cause.fits(message):
+                return cause.error(cause.message, detail=message.text, hint=cause.hint)
     if code < 0:
         return RestoreError(
             f"pg_restore was ended by {signal.Signals(-code).name}",
@@ -27,11 +34,6 @@ def explain_exit(code: int, errors: Sequence[Message]) -> BackupError:
             if -code == signal.SIGKILL
             else "if nobody did it by hand, report it with the versions of server and pg_restore",
         )
-    for cause in _CAUSES:
-        # The first is the cause, and what follows its consequence.
-        for message in errors:
-            if re.search(cause.pattern, message.text):
-                return cause.error(cause.message, detail=message.text, hint=cause.hint)
     return RestoreError(
         f"pg_restore failed with exit code {code}",
         detail=said or "it said nothing",
@@ -39,28 +41,43 @@ def explain_exit(code: int, errors: Sequence[Message]) -> BackupError:
     )
 
 
+# An error of one statement, after which the session goes on. Its text may be about another
+# connection: a materialized view reads a foreign table.
+_OF_ONE_STATEMENT = re.compile(r"(?:could not execute query|COPY failed for table .*?): ERROR:")
+_ARCHIVE_UNREADABLE = "pg_restore cannot read the archive"
+_TRY_ANOTHER = "run `operation: verify` on this backup, and restore the one before it"
+
+
 @dataclass(frozen=True)
 class _Cause:
     """Words of pg_restore or the server, and the lines that a person needs.
 
-    `ends_all` where they make the rest of the load useless even if pg_restore goes on.
+    `ends_all` where they make the rest of the load useless even if pg_restore goes on;
+    `of_one_statement` where errors of a single statement may mean it.
     """
 
     pattern: str
     message: str
     hint: str
     ends_all: bool = False
+    of_one_statement: bool = False
     error: type[BackupError] = RestoreError
+
+    def fits(self, message: Message) -> bool:
+        if not self.of_one_statement and _OF_ONE_STATEMENT.match(message.text):
+            return False
+        return bool(re.search(self.pattern, f"{message.text}\n{message.statement[:20]}", re.M))
 
 
 # In the order in which they are looked for.
 _CAUSES = (
     _Cause(
-        r"could not (?:extend|write(?: to)?|create) (?:temporary )?file|No space left on device",
+        r"could not (?:extend|write to) file|No space left on device",
         "the disk of the target is full",
         "give the server more storage (on RDS raise its allocated storage), then run the restore"
         " again",
         ends_all=True,
+        of_one_statement=True,
     ),
     _Cause(
         r"in a read-only transaction|in recovery mode",
@@ -68,6 +85,7 @@ _CAUSES = (
         "name the primary, not a replica or a reader endpoint; else look for"
         " default_transaction_read_only on the role and the database",
         ends_all=True,
+        of_one_statement=True,
     ),
     _Cause(
         r"password authentication failed|PAM authentication failed|no password supplied",
@@ -77,9 +95,12 @@ _CAUSES = (
         error=AccessError,
     ),
     _Cause(
-        r'query failed: ERROR:  (?:permission denied to set role|role ".*" does not exist)',
+        # pg_restore would go on as the user who logged in, and own everything.
+        r"^SET ROLE ",
         "the restore cannot take the role that it was given",
         "create it, and let the user be a member: GRANT the_role TO the_user;",
+        ends_all=True,
+        of_one_statement=True,
         error=AccessError,
     ),
     _Cause(
@@ -115,9 +136,16 @@ _CAUSES = (
         ends_all=True,
     ),
     _Cause(
-        r"could not (?:uncompress|decompress|read from input file|open input file)"
-        r"|input file|table of contents|data header|could not find entry|could not close compress",
-        "pg_restore cannot read the archive",
-        "run `operation: verify` on this backup, and restore the one before it",
+        r"could not (?:uncompress|decompress|read from input file|open input file|find entry)"
+        r"|could not close (?:data file|compression)|input file|table of contents|data header",
+        _ARCHIVE_UNREADABLE,
+        _TRY_ANOTHER,
+    ),
+    _Cause(
+        # A warning alone, and the entry would not be missed.
+        r"^line ignored: ",
+        _ARCHIVE_UNREADABLE,
+        _TRY_ANOTHER,
+        ends_all=True,
     ),
 )

@@ -30,9 +30,11 @@ JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
 WHERE c.relkind OPERATOR(pg_catalog.=) ANY (array['r', 'S', 'v', 'm', 'f', 'p'])
 AND c.relname {_MATCHES}
 """  # noqa: S608 - constants
-# Names of an archive, by their place in the list that was sent.
+# Names of an archive, by their place in the list that was sent. With several arrays unnest must
+# stand alone, and then means that of pg_catalog
+# (transformRangeFunction() in src/backend/parser/parse_clause.c).
 _GIVEN = f"""
-SELECT given.place FROM pg_catalog.unnest(%s::pg_catalog.text[], %s::pg_catalog.text[])
+SELECT given.place FROM unnest(%s::pg_catalog.text[], %s::pg_catalog.text[])
 WITH ORDINALITY AS given (schema, name, place) WHERE given.name {_MATCHES}
 """  # noqa: S608
 _NEAR = 3

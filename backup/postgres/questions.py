@@ -79,11 +79,10 @@ def _ask(connection: psycopg.Connection[tuple[object, ...]], query: str) -> str:
             rows = cursor.fetchmany(2) if cursor.description else []
     except psycopg.Error as error:
         return str(error).strip()
-    if rows == [(True,)]:
-        return ""
-    if len(rows) == 1 and len(rows[0]) == 1:
-        return f"it returned {rows[0][0]!r}, which is not true"
-    return "it did not return one row of one column"
+    if len(rows) != 1 or len(rows[0]) != 1:
+        return "it did not return one row of one column"
+    ((answer,),) = rows
+    return "" if answer is True else f"it returned {answer!r}, which is not true"
 
 
 def _bare(query: str) -> str:

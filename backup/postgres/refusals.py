@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from backup.errors import AccessError, InputError
 from backup.model import Extension, ObjectName, ServerVersion
+from backup.postgres.statements import quoted
 from backup.postgres.target import Target, addresses
 from backup.wording import count
 
@@ -91,11 +92,11 @@ def refuse_unwritable(target: Target) -> None:
             " ... RESET default_transaction_read_only.",
         )
     if not target.may_create:
-        login, database = (name.replace('"', '""') for name in (target.login, target.database))
         raise AccessError(
             f"{shown(target.login)} may not create anything in {shown(target.database)}",
             detail="it lacks the privilege CREATE on the database",
-            hint=f'GRANT CREATE ON DATABASE "{database}" TO "{login}"; or restore as its owner.',
+            hint=f"GRANT CREATE ON DATABASE {quoted(target.database)} TO {quoted(target.login)};"
+            " or restore as its owner.",
         )
 
 
@@ -136,7 +137,7 @@ def lacking_extensions(target: Target, needed: Iterable[Extension]) -> list[Lack
                 Lack(
                     extension.name,
                     f"{shown(target.login)} may not install it",
-                    f"as a superuser: CREATE EXTENSION {_identifier(extension.name)};",
+                    f"as a superuser: CREATE EXTENSION {quoted(extension.name)};",
                 )
             )
     return lacks
@@ -148,7 +149,7 @@ def lacking_roles(target: Target, needed: Iterable[str]) -> list[Lack]:
         Lack(
             role,
             f"what it owns will belong to {shown(target.login)}, and grants to it are left out",
-            f"with-globals: true creates it; or CREATE ROLE {_identifier(role)};",
+            f"with-globals: true creates it; or CREATE ROLE {quoted(role)};",
         )
         for role in sorted(set(needed) - target.roles)
         if role not in ("", "PUBLIC") and not role.startswith(_OF_THE_SERVICE)
@@ -175,7 +176,3 @@ def shown(name: str) -> str:
 def yaml(name: str) -> str:
     """A name as a value in YAML, whatever characters it has."""
     return json.dumps(name, ensure_ascii=False)
-
-
-def _identifier(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

@@ -76,3 +76,13 @@ def options(tokens: Sequence[str]) -> dict[str, str]:
         for place, token in enumerate(tokens)
         if token == "=" and 0 < place < len(tokens) - 1  # noqa: S105
     }
+
+
+def grantees(text: str) -> Iterator[str]:
+    """To whom the GRANT statements of an ACL give something; PUBLIC is nobody in particular."""
+    for tokens in split(text):
+        if "GRANT" in tokens and "TO" in tokens:
+            # Names come one at a time: buildACLCommands() in src/bin/pg_dump/dumputils.c.
+            name = tokens[len(tokens) - tokens[::-1].index("TO")]
+            if name != "PUBLIC":
+                yield unquoted(name)

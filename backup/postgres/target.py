@@ -18,6 +18,7 @@ from backup.postgres.connection import Connection
 from backup.postgres.diagnosis import query_failure
 from backup.postgres.objects import objects_in
 from backup.postgres.snapshot import server_version
+from backup.postgres.statements import quoted
 from backup.postgres.unfinished import SCHEMA as MARKER
 
 _FACTS = """
@@ -88,11 +89,11 @@ def assume(connection: Connection, role: str) -> None:
             connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
     except (psycopg.errors.InsufficientPrivilege, psycopg.DataError) as error:
         login = connection.info.user
-        quoted = [name.replace('"', '""') for name in (role, login)]
         raise AccessError(
             f"{login!r} cannot act as role {role!r}",
             detail=str(error).strip(),
-            hint='Create the role, and let the login use it: GRANT "{}" TO "{}";'.format(*quoted),
+            hint="Create the role, and let the login use it:"
+            f" GRANT {quoted(role)} TO {quoted(login)};",
         ) from error
     except psycopg.Error as error:
         raise query_failure(error, "setting the role") from error

@@ -92,7 +92,8 @@ def throwaway_server(
         sockets = _socket_folder(stack, folder, account)
         # What is made for the server later must be in its environment from the start.
         for name in ("locales", "packages"):
-            (folder / name).mkdir(mode=0o755)
+            (folder / name).mkdir()
+            (folder / name).chmod(0o755)
         known = _environment(folder) | _known_user(folder)
         _create(programs, folder, known, account)
         installation = look_alike(programs, folder, known, account)

@@ -198,7 +198,7 @@ def undo(
 
     Each batch is committed with its lines of the list, so that an undo that is broken off goes on
     where it was, and never meets an object of the same name that somebody made since. Returns
-    extensions and their schemas that had to stay. Raises DumpError where something else depends
+    extensions and their schemas that had to stay. Raises RestoreError where something else depends
     on what was restored; what could go is gone then, and the mark stands.
     """
 
@@ -233,7 +233,7 @@ def clean(
     """Drop what the restore will bring anew, in one transaction that only `begin` commits.
 
     Extensions stay, and so do schemas that hold more than was dropped; they are returned.
-    Raises DumpError, with nothing dropped, where something else depends on what would go.
+    Raises RestoreError, with nothing dropped, where something else depends on what would go.
     """
     try:
         chosen = [each for each in drops if each.name.kind in KINDS | {"BLOB"}]

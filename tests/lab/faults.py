@@ -259,7 +259,8 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                     self._pass_on(*self._forward())
                 case Header(name, value):
                     status, answered, body = self._forward()
-                    self._pass_on(status, [*answered, (name, value)], body)
+                    others = [each for each in answered if each[0].lower() != name.lower()]
+                    self._pass_on(status, [*others, (name, value)], body)
                 case None:
                     self._pass_on(*self._forward())
 

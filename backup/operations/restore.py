@@ -1,0 +1,105 @@
+"""`operation: restore`: a database, some schemas or some tables of a backup, into a target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+
+from backup.archive.scratch import scratch_folder
+from backup.aws.s3_reading import ReadableBucket
+from backup.aws.session import open_session
+from backup.console import Console
+from backup.errors import BackupError
+from backup.github.id_token import id_token_loader
+from backup.model import Severity
+from backup.operations.choosing import restorer_for
+from backup.operations.obtaining import connections, obtain, thaw_data
+from backup.operations.phases import Phases
+from backup.operations.restore_plan import plan_restore
+from backup.operations.restore_report import restore_report
+from backup.operations.restoring import Loading, Way
+from backup.operations.sources import find_source
+from backup.operations.target_site import finish, prepare, reach
+from backup.postgres.connection import Source
+from backup.postgres.loading import session_settings
+from backup.postgres.refusals import shown
+from backup.postgres.unfinished import SCHEMA
+from backup.report.report import Report
+from backup.settings import Settings
+from backup.wording import count
+
+
+def run(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
+    """Restore. Raises the BackupError that ends the run."""
+    phases = Phases(console)
+    options = settings.restore
+    assert settings.target is not None  # noqa: S101 - inputs without one were refused
+    with ExitStack() as undo:
+        with phases.phase("Log in to AWS"):
+            id_token = id_token_loader(environment, settings.role.audience, console.mask)
+            session = open_session(settings.role, id_token, console.mask)
+            bucket = ReadableBucket(session, settings.bucket, connections(options.jobs))
+            bucket.check()
+
+        with phases.phase("Find the backup"):
+            opened = undo.enter_context(obtain(bucket, settings, options.backup_id, console))
+            manifest = opened.manifest
+
+        with phases.phase("Look at the target"):
+            source = find_source(settings.target, session, console)
+            site = reach(source, options, undo)
+            plan = plan_restore(opened, site, options)
+            client = restorer_for(
+                manifest.client, manifest.compression, site.target.server, environment
+            )
+            console.info(
+                f"PostgreSQL {site.target.server.text} on {source.host}; pg_restore {client.version},"
+                f" {count(len(plan.chosen.entries), 'object')}"
+            )
+            for lack in (*plan.lacking_extensions, *plan.lacking_roles):
+                meaning = f"{lack.consequence}; {lack.remedy}"
+                console.warning(f"The target lacks {lack.name}", meaning)
+
+        with phases.phase("Prepare the target"):
+            thawed = thaw_data(bucket, opened, plan.chosen.data, settings.thaw, console)
+            script = opened.globals_script() if options.with_globals else None
+            site, complaints = prepare(
+                site, opened.contents, plan.chosen, manifest.id, script, options, undo, console
+            )
+            folder = undo.enter_context(scratch_folder())
+            way = Way(
+                client=client,
+                target=source,
+                jobs=options.jobs,
+                scratch_limit_bytes=options.scratch_limit_bytes,
+                no_owner=options.no_owner,
+                no_privileges=options.no_privileges,
+                role=options.role,
+                settings=session_settings(site.connection),
+            )
+            site.connection.commit()
+
+        loading = Loading(opened, plan.chosen, plan.needed, way, folder, console, environment)
+        with marked_as_unusable(source):
+            complaints += loading.run(phases)
+        if not any(each.severity is Severity.FATAL for each in complaints):
+            with phases.phase("Finish"):
+                complaints += finish(site, opened.contents, options)
+    for each in complaints:
+        console.info(f"{each.severity.value}: {each.about or 'pg_restore'}: {each.reason}")
+    uri = bucket.uri(opened.place.root)
+    return restore_report(opened, site, plan, complaints, thawed, phases, uri)
+
+
+@contextmanager
+def marked_as_unusable(target: Source) -> Iterator[None]:
+    """Say of every failure from here on what state it leaves the target in."""
+    try:
+        yield
+    except BackupError as error:
+        error.detail += (
+            f"\nThe target {shown(target.database)} is not to be used: data is missing. Until it is"
+            f" whole it holds the schema {SCHEMA}"
+        )
+        error.hint += "; the same restore can be run again, and first drops what this one made"
+        raise

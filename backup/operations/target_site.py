@@ -1,0 +1,153 @@
+"""The target of a restore: reached, looked at, made ready to be written to, and finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+from backup.archive.selection import Chosen, database_entries
+from backup.archive.toc import Entry, TableOfContents
+from backup.console import Console
+from backup.errors import InputError
+from backup.model import Complaint, ObjectName
+from backup.postgres import unfinished
+from backup.postgres.connection import Connection, Source, connect, hang_up, lift_limits
+from backup.postgres.databases import (
+    DatabaseDefinition,
+    create_database,
+    finish_database,
+    maintenance,
+)
+from backup.postgres.databases import exists as database_exists
+from backup.postgres.dropping import Drop
+from backup.postgres.globals import load_globals
+from backup.postgres.refusals import shown
+from backup.postgres.target import Target, assume, read_target
+from backup.postgres.unfinished import Unfinished
+from backup.settings import RestoreSettings
+
+
+@dataclass(frozen=True)
+class Site:
+    """The target as it was found.
+
+    `connection` leads to the database, or to another one of its server where it is yet to be
+    created. `target.holds` is without what `leftover`, an unfinished restore, brought.
+    """
+
+    source: Source
+    target: Target
+    connection: Connection
+    exists: bool
+    leftover: Unfinished | None
+
+
+def reach(source: Source, options: RestoreSettings, undo: ExitStack) -> Site:
+    """Connect to the target, and keep other restores out of it until `undo` ends.
+
+    Raises AccessError, InputError or DumpError.
+    """
+    if options.create_database:
+        connection = undo.enter_context(maintenance(source))
+        if not database_exists(connection, source.database):
+            server = read_target(connection, source.host, source.port)
+            target = replace(server, database=source.database, holds=(), large_objects=0)
+            return Site(source, target, connection, exists=False, leftover=None)
+    connection = _connected(source, options, undo)
+    leftover = unfinished.find(connection)
+    if options.create_database and leftover is None:
+        raise InputError(
+            f"the target database {shown(source.database)} exists already",
+            detail="create-database: true creates a new one, and never writes into another",
+            hint="name a database that is not there yet, or leave out create-database",
+        )
+    target = read_target(connection, source.host, source.port)
+    if leftover:
+        gone = {each.name for each in leftover.drops}
+        target = replace(
+            target,
+            holds=tuple(each for each in target.holds if each not in gone),
+            large_objects=target.large_objects - sum(each.kind == "BLOB" for each in gone),
+        )
+    connection.commit()
+    return Site(source, target, connection, exists=True, leftover=leftover)
+
+
+def prepare(
+    site: Site,
+    contents: TableOfContents,
+    chosen: Chosen,
+    backup_id: str,
+    globals_script: str | None,
+    options: RestoreSettings,
+    undo: ExitStack,
+    console: Console,
+) -> tuple[Site, tuple[Complaint, ...]]:
+    """The first writes: roles, the database, what is to be dropped, and the mark of a restore.
+
+    Raises AccessError, InputError or DumpError.
+    """
+    complaints: tuple[Complaint, ...] = ()
+    if globals_script is not None:
+        complaints += load_globals(site.source, globals_script)
+    if not site.exists:
+        complaints += create_database(site.source, definition_of(contents, options))
+        site = replace(site, connection=_connected(site.source, options, undo), exists=True)
+    connection = site.connection
+    if site.leftover:
+        begun = f"{site.leftover.begun:%Y-%m-%d %H:%M} UTC"
+        console.info(f"Undoing the restore of {site.leftover.backup_id} that stopped at {begun}")
+        unfinished.undo(connection, site.leftover)
+    drops = [*_drops(chosen)]
+    if options.clean:
+        unfinished.clean(connection, drops)
+    unfinished.begin(connection, backup_id, drops)
+    return site, complaints
+
+
+def finish(
+    site: Site, contents: TableOfContents, options: RestoreSettings
+) -> tuple[Complaint, ...]:
+    """All is loaded: take the mark away, and give a new database its owner and grants."""
+    unfinished.end(site.connection)
+    if not options.create_database:
+        return ()
+    definition = definition_of(contents, options)
+    return finish_database(site.connection, site.source.database, definition)
+
+
+def definition_of(contents: TableOfContents, options: RestoreSettings) -> DatabaseDefinition:
+    """What the archive says of its database."""
+    entries = database_entries(contents)
+    database = [entry for entry in entries if entry.kind == "DATABASE"]
+    others = [entry for entry in entries if entry.kind != "DATABASE"]
+    if options.no_privileges:
+        others = [entry for entry in others if entry.kind != "ACL"]
+    return DatabaseDefinition(
+        create=database[0].definition if database else "",
+        properties=tuple(entry.definition for entry in others),
+        owner=database[0].owner if database and not options.no_owner else None,
+    )
+
+
+def _connected(source: Source, options: RestoreSettings, undo: ExitStack) -> Connection:
+    connection = connect(source)
+    undo.callback(hang_up, connection)
+    lift_limits(connection)
+    if options.role:
+        assume(connection, options.role)
+    unfinished.lock(connection)
+    return connection
+
+
+def _drops(chosen: Chosen) -> Iterator[Drop]:
+    """What takes away all that is chosen, the last first."""
+    entries: Sequence[Entry] = (*chosen.definitions, *chosen.finish, *chosen.attachments)
+    for entry in reversed(entries):
+        if entry.kind == "BLOB METADATA":
+            # Its definition is a list of numbers: src/bin/pg_dump/pg_backup_archiver.c.
+            for line in entry.definition.split():
+                yield Drop.of_large_object(int(line))
+        elif entry.drop:
+            yield Drop(ObjectName(entry.kind, entry.schema or "", entry.name), entry.drop)
