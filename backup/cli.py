@@ -17,8 +17,8 @@ def parser() -> argparse.ArgumentParser:
     built = argparse.ArgumentParser(
         prog="python -m backup",
         description="PostgreSQL backups in S3.",
-        epilog="Passwords come from PGPASSWORD, DATABASE_URL or TARGET_URL, AWS credentials from the"
-        " environment.",
+        epilog="Passwords come from PGPASSWORD, DATABASE_URL or TARGET_URL, and AWS credentials"
+        " from the environment.",
         allow_abbrev=False,
     )
     built.add_argument("operation", choices=sorted(OPERATIONS), help="; ".join(

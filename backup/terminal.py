@@ -13,7 +13,7 @@ from backup.console import Progress, Redactor
 from backup.errors import BackupError
 from backup.report.report import Report
 from backup.report.text import render_text
-from backup.wording import progress_line
+from backup.wording import bar, progress_line
 
 _BAR_CELLS = 24
 _TTY_EVERY_SECONDS, _LOG_EVERY_SECONDS = 0.2, 5.0
@@ -50,9 +50,8 @@ class Terminal:
         if not self._live:
             self._print(f"  {progress_line(progress)}")
             return
-        filled = round(progress.fraction * _BAR_CELLS)
-        bar = "█" * filled + "░" * (_BAR_CELLS - filled)
-        sys.stderr.write(f"\r\x1b[K  {bar} {progress_line(progress)}")
+        shown = bar(progress.fraction, _BAR_CELLS)
+        sys.stderr.write(f"\r\x1b[K  {shown} {progress_line(progress)}")
         sys.stderr.flush()
         self._line_shown = True
 

@@ -27,6 +27,12 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min"
 
 
+def bar(fraction: float, cells: int = 20) -> str:
+    """How full something is; one that overflows is full to the last cell."""
+    filled = min(round(fraction * cells), cells)
+    return "█" * filled + "░" * (cells - filled)
+
+
 def count(number: int, singular: str, plural: str = "") -> str:
     """1 table, 12 tables, 1,200 tables."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"

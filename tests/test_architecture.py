@@ -20,9 +20,11 @@ GROUND = {
     "backup.interruption",
     "backup.processes",
     "backup.reading",
+    "backup.rows",
     "backup.model",
     "backup.settings",
     "backup.store",
+    "backup.verdicts",
     "backup.wording",
 }
 FLOORS = [GROUND, ADAPTERS, OPERATIONS, FACES]

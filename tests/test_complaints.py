@@ -237,15 +237,14 @@ def test_what_belongs_to_the_administrator_of_a_managed_server_is_harmless(
         target = target_of(postgres, "managed", "owner")
         plan = LoadPlan(client_of(postgres), target, archive.folder, archive.ids(), no_owner=True)
         outcome = load(plan, archive)
-    assert [
+    expected = [
         ("harmless", f"COMMENT EXTENSION {name}", "the extension brings its own comment"),
-        (
-            "harmless",
-            "COMMENT SCHEMA public",
-            "the schema public belongs to the target's administrator",
-        ),
         ("harmless", "SCHEMA app", "it is there already, and holds nothing of its own"),
-    ] == outcome.judged
+    ]
+    if client_of(postgres).major > 14:  # whose pg_dump leaves that comment out
+        reason = "the schema public belongs to the target's administrator"
+        expected.insert(1, ("harmless", "COMMENT SCHEMA public", reason))
+    assert expected == outcome.judged
 
 
 def test_roles_of_rds_are_not_missed_unless_others_suffer_with_them(

@@ -265,6 +265,23 @@ def test_a_target_that_takes_no_writes_is_one_error_and_not_one_for_each_object(
         load(plan, archive)
 
 
+def test_an_error_about_another_connection_does_not_end_the_load(
+    postgres: PostgresServer, plan: LoadPlan, tmp_path: Path
+) -> None:
+    script = """
+    CREATE FUNCTION far() RETURNS int LANGUAGE plpgsql AS $$ BEGIN
+    IF current_database() = 'ours' THEN RETURN 1; END IF; RAISE
+    'could not connect: server closed the connection unexpectedly'; END $$;
+    CREATE MATERIALIZED VIEW abroad AS SELECT public.far();
+    CREATE MATERIALIZED VIEW last AS SELECT 1 AS x
+    """
+    with database(postgres, "ours", script):
+        archive = dump(postgres, "ours", tmp_path / "archive")
+    outcome = load(replace(plan, folder=archive.folder, ids=archive.ids()), archive)
+    assert [("fatal", "MATERIALIZED VIEW DATA public.abroad", "it is missing")] == outcome.judged
+    assert 1 == rows(postgres, "last")
+
+
 def test_a_full_disk_of_the_target_is_one_error(postgres: PostgresServer, archive: Archive) -> None:
     disk = postgres.data.parent / "disk"
     disk.mkdir()
@@ -282,7 +299,7 @@ def test_a_full_disk_of_the_target_is_one_error(postgres: PostgresServer, archiv
             plan = LoadPlan(client_of(postgres), target, archive.folder, archive.ids())
             with pytest.raises(RestoreError, match="disk of the target is full") as failure:
                 load(plan, archive)
-        assert "No space left on device" in failure.value.detail
+        assert "could not extend file" in failure.value.detail
         postgres.sql("DROP TABLESPACE tiny")
     finally:
         subprocess.run(["umount", str(disk)], check=True)

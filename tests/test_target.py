@@ -13,7 +13,7 @@ import pytest
 
 from backup.archive import toc
 from backup.errors import AccessError, BackupError, InputError, RestoreError
-from backup.model import Complaint, Extension, ObjectName, ServerVersion
+from backup.model import Extension, ObjectName, ServerVersion
 from backup.postgres.connection import Connection, Source, connect
 from backup.postgres.databases import DatabaseDefinition, create_database, finish_database
 from backup.postgres.dropping import Drop
@@ -517,17 +517,52 @@ def test_a_mark_that_a_stranger_put_there_is_not_obeyed(owned: PostgresServer) -
         find(connection)
 
 
-def test_what_depends_on_nothing_of_ours_may_be_many(owned: PostgresServer) -> None:
-    names = [f"many {number} %s" for number in range(1500)]
-    with as_owner(owned) as connection:
-        begin(connection, "ID", [table(name) for name in names])
-        for name in names:
-            connection.execute(f"CREATE TABLE {identifier(name)}()".encode())
-        connection.commit()
+def test_a_role_that_the_login_acts_as_marks_and_undoes(owned: PostgresServer) -> None:
+    role = 'the "role" %s'
+    owned.sql(
+        f"CREATE ROLE {identifier(role)} NOLOGIN; CREATE ROLE login LOGIN NOINHERIT PASSWORD 'l';"
+        f"GRANT {identifier(role)} TO login;"
+        f"GRANT CREATE ON DATABASE {identifier(HOSTILE)} TO {identifier(role)}"
+    )
+    login = source_of(owned, HOSTILE, "login", "l")
+    drops = [
+        table("t", "of role"),
+        Drop(ObjectName("SCHEMA", "", "of role"), 'DROP SCHEMA "of role"'),
+    ]
+    with connect(login) as connection:
+        assume(connection, role)
+        begin(connection, "ID", drops)
+        connection.execute('CREATE SCHEMA "of role"; CREATE TABLE "of role".t()')
+    with connect(login) as connection:
+        with pytest.raises(InputError, match=r"role.* %s"):
+            find(connection)
+        assume(connection, role)
         unfinished = find(connection)
         assert unfinished is not None
-        undo(connection, unfinished)
+        assert () == undo(connection, unfinished)
         assert frozenset() == objects_in(connection)
+
+
+def test_an_undo_needs_few_locks_and_a_clean_that_needs_too_many_says_so(
+    postgres: PostgresServer,
+) -> None:
+    names = [f"many {number} %s" for number in range(2500)]
+    settings = {"max_locks_per_transaction": "10", "max_connections": "10"}
+    with PostgresServer(postgres.binaries, settings) as server:
+        with connect(source_of(server, "postgres")) as connection:
+            begin(connection, "ID", [table(name) for name in names])
+            for start in range(0, len(names), 100):
+                for name in names[start : start + 100]:
+                    connection.execute(f"CREATE TABLE {identifier(name)}()".encode())
+                connection.commit()
+            with pytest.raises(RestoreError, match="locks") as refused:
+                clean(connection, [table(name) for name in names])
+            assert "max_locks_per_transaction" in refused.value.hint
+            assert len(names) + 3 == len(objects_in(connection)) - 1  # and the key of the list
+            unfinished = find(connection)
+            assert unfinished is not None
+            assert () == undo(connection, unfinished)
+            assert frozenset() == objects_in(connection)
 
 
 def test_the_slot_of_a_subscription_is_left_to_its_publisher(postgres: PostgresServer) -> None:
@@ -587,7 +622,7 @@ def test_clean_drops_nothing_where_something_else_depends_on_it(owned: PostgresS
         connection.commit()
         with pytest.raises(RestoreError) as refused:
             clean(connection, [table("a"), table("b")])
-        assert "view mine depends on table b" in told(refused)
+        assert "view public.mine depends on table public.b" in told(refused)
         assert {"a", "b", "mine"} == {each.name for each in objects_in(connection)}
 
 
@@ -620,7 +655,7 @@ def definition_of(contents: toc.TableOfContents) -> DatabaseDefinition:
 def properties_of(server: PostgresServer, database: str) -> list[tuple[object, ...]]:
     return server.sql(
         f"""SELECT pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit,
-        datdba::regrole::text, datacl::text[], shobj_description(oid, 'pg_database'),
+        datdba::regrole::text, ARRAY(SELECT a::text FROM unnest(datacl) a ORDER BY 1), shobj_description(oid, 'pg_database'),
         (SELECT array_agg(setconfig::text || setrole ORDER BY setrole) FROM pg_db_role_setting
          WHERE setdatabase = d.oid)
         FROM pg_database d WHERE datname = $x${database}$x$"""
@@ -633,18 +668,20 @@ def test_a_new_database_is_as_the_one_that_was_backed_up(
 ) -> None:
     server = servers(major)
     role, old = identifier("DATABASE"), identifier(HOSTILE)
-    server.sql(
-        f"""CREATE ROLE {role} CREATEDB LOGIN PASSWORD 'owner'; CREATE ROLE database;
-        CREATE DATABASE {old} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
-        ALTER DATABASE {old} CONNECTION LIMIT 7;
+    statements = (
+        f"""CREATE ROLE {role} CREATEDB LOGIN PASSWORD 'owner'; CREATE ROLE database""",
+        f"""CREATE DATABASE {old} TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'""",
+        f"""ALTER DATABASE {old} CONNECTION LIMIT 7;
         ALTER DATABASE {old} SET search_path = 'DATABASE', 'it''s; DATABASE x';
         ALTER DATABASE {old} SET default_transaction_read_only = on;
         ALTER ROLE database IN DATABASE {old} SET work_mem = '5MB';
         COMMENT ON DATABASE {old} IS 'DATABASE "a"; it''s \\ 100%';
         REVOKE CONNECT ON DATABASE {old} FROM PUBLIC;
         GRANT CONNECT ON DATABASE {old} TO {role}, database;
-        ALTER DATABASE {old} OWNER TO {role}"""
+        ALTER DATABASE {old} OWNER TO {role}""",
     )
+    for each in statements:
+        server.sql(each)
     new = f"{HOSTILE} 2"
     try:
         definition = definition_of(dumped(server, HOSTILE, tmp_path / "dump"))
@@ -684,6 +721,21 @@ def test_a_login_without_createdb_is_told_so(owned: PostgresServer) -> None:
     with pytest.raises(AccessError, match="may not create") as refused:
         create_database(source_of(owned, "new", OWNER, "owner"), definition)
     assert f"ALTER ROLE {identifier(OWNER)} CREATEDB;" in refused.value.hint
+
+
+def test_where_the_database_postgres_is_closed_another_one_does(owned: PostgresServer) -> None:
+    owned.sql(f"ALTER ROLE {identifier(OWNER)} CREATEDB")
+    owned.sql("REVOKE CONNECT ON DATABASE postgres FROM PUBLIC")
+    definition = DatabaseDefinition("CREATE DATABASE a WITH ENCODING = 'UTF8';", (), None)
+    try:
+        assert () == create_database(source_of(owned, "new", OWNER, "owner"), definition)
+        assert [(OWNER,)] == owned.sql(
+            "SELECT r.rolname FROM pg_database d JOIN pg_roles r ON r.oid = datdba"
+            " WHERE datname = 'new'"
+        )
+    finally:
+        owned.sql("GRANT CONNECT ON DATABASE postgres TO PUBLIC")
+        forget(owned, "new")
 
 
 def test_what_a_new_database_cannot_have_is_told_and_the_rest_is_done(
@@ -836,21 +888,21 @@ GRANT "new; -- one" TO strong GRANTED BY rdsadmin;
 def test_roles_are_created_by_a_login_that_is_no_superuser(owned: PostgresServer) -> None:
     owned.sql(f"ALTER ROLE {identifier(OWNER)} CREATEROLE; CREATE ROLE present LOGIN")
 
-    complaints = load_globals(source_of(owned, "postgres", OWNER, "owner"), SCRIPT)
+    try:
+        complaints = load_globals(source_of(owned, "postgres", OWNER, "owner"), SCRIPT)
+        roles = owned.sql(
+            "SELECT rolname, rolcanlogin, rolsuper FROM pg_roles"
+            " WHERE rolname IN ('rdsadmin', 'present', 'new; -- one', 'strong') ORDER BY 1"
+        )
+        members = owned.sql(
+            "SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid"
+            " WHERE m.member = (SELECT oid FROM pg_roles WHERE rolname = 'strong')"
+        )
+    finally:
+        owned.sql('DROP ROLE IF EXISTS strong; DROP ROLE IF EXISTS "new; -- one"')
 
-    def about(complaint: Complaint) -> str:
-        return str(complaint.about)
-
-    assert ["ROLE strong", "TABLESPACE fast"] == [about(each) for each in complaints]
-    assert "BYPASSRLS, SUPERUSER" in complaints[0].said
-    rows = owned.sql(
-        "SELECT rolname, rolcanlogin, rolsuper FROM pg_roles"
-        " WHERE rolname IN ('rdsadmin', 'present', 'new; -- one', 'strong') ORDER BY 1"
-    )
+    assert ["ROLE strong", "TABLESPACE fast"] == [str(each.about) for each in complaints]
+    assert "SUPERUSER, BYPASSRLS" in complaints[0].said
     expected = [("new; -- one", True, False), ("present", True, False), ("strong", True, False)]
-    assert expected == rows
-    assert [("new; -- one",)] == owned.sql(
-        "SELECT roleid::regrole::text FROM pg_auth_members WHERE member = 'strong'::regrole"
-    ) or [('"new; -- one"',)] == owned.sql(
-        "SELECT roleid::regrole::text FROM pg_auth_members WHERE member = 'strong'::regrole"
-    )
+    assert expected == roles
+    assert [("new; -- one",)] == members

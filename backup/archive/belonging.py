@@ -48,6 +48,10 @@ _BELOW = {
 _IDENTIFIER = r'("(?:[^"]|"")*"|[^\s".(]+)'
 _QUALIFIED = rf"{_IDENTIFIER}\.{_IDENTIFIER}"
 _INDEXED = re.compile(rf"CREATE (?:UNIQUE )?INDEX {_IDENTIFIER} ON (?:ONLY )?{_QUALIFIED}")
+# Operators that GiST has for plain types from btree_gist alone.
+_BTREE_IN_GIST = re.compile(
+    r" EXCLUDE USING gist .* WITH [<>=]+[,)]| WITHOUT OVERLAPS\)", re.DOTALL
+)
 # Quoted names are stepped over whole: one may hold the word.
 _REFERENCED = re.compile(rf'(?:"(?:[^"]|"")*"|[^"])*?\sREFERENCES {_QUALIFIED}\(')
 
@@ -57,7 +61,8 @@ class Belongings:
     """The entries by their dump id, and how they hang together; ids throughout.
 
     `owners` gives the object that an entry is part of, `parts` the reverse; `parents` the
-    partitioned table of a partition, `partitions` the reverse; `dependents` who names whom.
+    partitioned table of a partition, `partitions` the reverse; `needs` what of the archive an
+    entry depends on, `dependents` the reverse.
     """
 
     entries: Mapping[int, Entry]
@@ -65,18 +70,20 @@ class Belongings:
     parts: Mapping[int, Sequence[int]]
     parents: Mapping[int, int]
     partitions: Mapping[int, Sequence[int]]
+    needs: Mapping[int, Sequence[int]]
     dependents: Mapping[int, Sequence[int]]
 
 
 def belongings(contents: TableOfContents) -> Belongings:
     entries = {entry.dump_id: entry for entry in contents.entries}
+    needs = {entry.dump_id: _needs(entry, entries) for entry in contents.entries}
+    _add_btree_gist(contents, needs)
     owners: dict[int, int] = {}
     parents: dict[int, int] = {}
     parts, partitions = defaultdict[int, list[int]](list), defaultdict[int, list[int]](list)
     dependents = defaultdict[int, list[int]](list)
     for entry in contents.entries:
-        # What is not dumped is named too, and the same entry more than once.
-        named = [entries[each] for each in dict.fromkeys(entry.dependencies) if each in entries]
+        named = [entries[each] for each in needs[entry.dump_id]]
         for each in named:
             dependents[each.dump_id].append(entry.dump_id)
         if entry.kind == "TABLE ATTACH":
@@ -89,7 +96,7 @@ def belongings(contents: TableOfContents) -> Belongings:
         if owner := _owner(entry, named):
             owners[entry.dump_id] = owner.dump_id
             parts[owner.dump_id].append(entry.dump_id)
-    return Belongings(entries, owners, parts, parents, partitions, dependents)
+    return Belongings(entries, owners, parts, parents, partitions, needs, dependents)
 
 
 def full_name(entry: Entry) -> str:
@@ -106,6 +113,20 @@ def referenced_table(foreign_key: Entry) -> tuple[str, str] | None:
     """Schema and name of the table that a foreign key names, also where that was not dumped."""
     found = _REFERENCED.match(foreign_key.definition)
     return (_unquoted(found[1]), _unquoted(found[2])) if found else None
+
+
+def _needs(entry: Entry, entries: Mapping[int, Entry]) -> list[int]:
+    """Without what is not in the archive, and each once."""
+    return [each for each in dict.fromkeys(entry.dependencies) if each in entries]
+
+
+def _add_btree_gist(contents: TableOfContents, needs: Mapping[int, list[int]]) -> None:
+    """pg_dump knows on which operator classes an index depends, and not so for a constraint's."""
+    for extension in contents.entries:
+        if extension.kind == "EXTENSION" and extension.name == "btree_gist":
+            for entry in contents.entries:
+                if entry.kind == "CONSTRAINT" and _BTREE_IN_GIST.search(entry.definition):
+                    needs[entry.dump_id].append(extension.dump_id)
 
 
 def _owner(entry: Entry, named: Sequence[Entry]) -> Entry | None:

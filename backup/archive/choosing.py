@@ -19,7 +19,10 @@ from backup.archive.ties import TIES, Ties
 from backup.archive.toc import Entry, TableOfContents
 from backup.model import ObjectName
 
-_ROUTINES = frozenset({"FUNCTION", "PROCEDURE", "AGGREGATE"})
+_TYPES = frozenset({"TYPE", "DOMAIN", "TABLE", "EXTENSION"})
+# Nothing says that it needs these; they come with the types that they are for. A cast is used by
+# views, an operator class by primary keys.
+_OF_TYPES = frozenset({"CAST", "OPERATOR CLASS"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,16 +117,15 @@ class _Reach:
                 if self._links.entries[part].kind not in TIES | ANNOTATIONS:
                     self._take(part, dump_id)
             for each in self._links.dependents.get(dump_id, ()):
-                if self._links.entries[each].kind == "CAST" and self._is_ours(each):
+                if self._links.entries[each].kind in _OF_TYPES and self._types_come(each):
                     self._take(each, dump_id)
 
     def _needs(self, entry: Entry) -> Iterator[Entry]:
         links = self._links
-        for dump_id in entry.dependencies:
-            needed = links.entries.get(dump_id)
+        for dump_id in links.needs[entry.dump_id]:
+            needed = links.entries[dump_id]
             if (
-                needed is None
-                or needed.kind in ANNOTATIONS
+                needed.kind in ANNOTATIONS
                 # The same of the partitioned table, made before that of the partition.
                 or (entry.kind in KEYS and needed.kind in KEYS)
                 # A partition is made by itself, then attached.
@@ -153,9 +155,8 @@ class _Reach:
     def _is_present(self, entry: Entry) -> bool:
         return ObjectName(entry.kind, entry.schema or "", entry.name) in self._present
 
-    def _is_ours(self, cast: int) -> bool:
-        """Nothing says that it needs a cast: one between types that come here comes with them."""
-        named = (self._links.entries.get(each) for each in self._links.entries[cast].dependencies)
-        return all(
-            each.dump_id in self.needed_by for each in named if each and each.kind not in _ROUTINES
-        )
+    def _types_come(self, dump_id: int) -> bool:
+        types = [
+            each for each in self._links.needs[dump_id] if self._links.entries[each].kind in _TYPES
+        ]
+        return bool(types) and all(each in self.needed_by for each in types)

@@ -1,4 +1,4 @@
-"""The rows and large objects in a script of pg_restore (`pg_restore --file=-`), as digests.
+"""The rows and large objects in a script of pg_restore (`pg_restore --file=-`).
 
 The format is that of _printTocEntry(), restore_toc_entry() and StartRestoreLO() in
 src/bin/pg_dump/pg_backup_archiver.c.
@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from backup.errors import VerificationError
-from backup.rows import TextDigest, TextHash
 
 # Small: what is left of a piece is copied behind each table, of which there may be thousands.
 _READ_BYTES = 64 << 10
@@ -21,13 +20,14 @@ _WRITTEN = re.compile(rb"SELECT pg_catalog\.lowrite\([0-9]+, E?'\\+x([0-9a-f]*)'
 _CLOSED = b"SELECT pg_catalog.lo_close("
 
 
-def digests(
+def contents(
     script: BinaryIO, statements: Mapping[bytes, str]
-) -> Iterator[tuple[str, TextDigest]]:  # fmt: skip
-    """Each table's and large object's data file (`3349.dat`, `blob_7001.dat`) and its digest.
+) -> Iterator[tuple[str, Iterator[bytes]]]:
+    """Each table's and large object's data file (`3349.dat`, `blob_7001.dat`) and its content.
 
-    `statements` gives the data file of a table by the COPY statement of its entry. Raises
-    VerificationError for a script that ends early or copies into another table.
+    The pieces of one must be read before the next is asked for. `statements` gives the data file
+    of a table by the COPY statement of its entry. Raises VerificationError for a script that ends
+    early or copies into another table.
     """
     text = _Text(script)
     while line := text.line():
@@ -41,30 +41,26 @@ def digests(
             yield f"blob_{int(match[1])}.dat", _large_object(text)
 
 
-def _rows(text: _Text) -> TextDigest:
-    hashed = TextHash()
-    # The first byte of the window is hashed already, or is the end of the COPY statement.
+def _rows(text: _Text) -> Iterator[bytes]:
+    # The first byte of the window was given already, or is the end of the COPY statement.
     window = b"\n"
     while (end := window.find(_END)) < 0:
         if len(window) > len(_END):
-            hashed.add(window[1 : -len(_END) + 1])
+            yield window[1 : -len(_END) + 1]
             window = window[-len(_END) :]
         if not (piece := text.piece()):
             raise _unreadable("it ends within the rows of a table")
         window += piece
-    hashed.add(window[1 : end + 1])
+    yield window[1 : end + 1]
     text.put_back(window[end + len(_END) :])
-    return hashed.digest()
 
 
-def _large_object(text: _Text) -> TextDigest:
-    hashed = TextHash()
+def _large_object(text: _Text) -> Iterator[bytes]:
     while not (line := text.line()).startswith(_CLOSED):
         if match := _WRITTEN.match(line):
-            hashed.add(bytes.fromhex(match[1].decode("ascii")))
+            yield bytes.fromhex(match[1].decode("ascii"))
         elif not line:
             raise _unreadable("it ends within a large object")
-    return hashed.digest()
 
 
 class _Text:

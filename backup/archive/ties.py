@@ -59,7 +59,7 @@ class Ties:
                 self._partition(entry)
             case "INDEX ATTACH":
                 # Where the table is attached last, its indexes are with it.
-                if all(each in self.wanted for each in self._named(entry)):
+                if all(each in self.wanted for each in self._links.needs[entry.dump_id]):
                     self.wanted.add(entry.dump_id)
             case "SEQUENCE OWNED BY":
                 self._owned_sequence(entry)
@@ -71,7 +71,7 @@ class Ties:
                 # It would alter the publication, which is not part of any table.
                 if entry.dump_id in self._chosen or any(
                     each in self.wanted and self._entry(each).kind in RELATIONS
-                    for each in self._named(entry)
+                    for each in self._links.needs[entry.dump_id]
                 ):
                     self.reasons[entry.dump_id] = "publications do not come with their tables"
 
@@ -128,7 +128,7 @@ class Ties:
         table = self._links.owners.get(entry.dump_id)
         if table is None:
             return
-        others = {self._table_of(each) for each in self._named(entry)} - {table}
+        others = {self._table_of(each) for each in self._links.needs[entry.dump_id]} - {table}
         others = {each for each in others if self._entry(each).kind in RELATIONS}
         if table not in self.wanted:
             if others & self._chosen:
@@ -192,9 +192,6 @@ class Ties:
         by = self._needed_by[table]
         who = f", {self._name(self._table_of(by))} needs it" if by is not None else ""
         return f"{self._name(table)} was not chosen{who}: it comes without {lacking}"
-
-    def _named(self, entry: Entry) -> list[int]:
-        return [each for each in entry.dependencies if each in self._links.entries]
 
     def _table_of(self, dump_id: int) -> int:
         """The object itself, or that which it is part of."""

@@ -49,17 +49,21 @@ def connections(jobs: int) -> int:
     return Fetcher.threads(jobs + 1) + 1
 
 
-@contextmanager
-def obtain(
-    bucket: ReadableBucket, settings: Settings, wanted: str, console: Console
-) -> Iterator[OpenedBackup]:
-    """Find the backup that `wanted` means, and open it.
+def find(bucket: ReadableBucket, settings: Settings, wanted: str) -> Chosen:
+    """The backup that `wanted` means, unread. Raises InputError, AccessError or StorageError."""
+    assert settings.database is not None  # noqa: S101 - inputs without one were refused
+    return choose_backup(bucket, settings.bucket.prefix, settings.database, wanted)
 
-    Raises InputError, AccessError, StorageError (ThawPending, where it lies in an archive), and
+
+@contextmanager
+def opened(
+    bucket: ReadableBucket, place: Chosen, settings: Settings, console: Console
+) -> Iterator[OpenedBackup]:
+    """Read what is to be known of a backup before anything is done with its data.
+
+    Raises AccessError, StorageError (ThawPending, where it lies in an archive), and
     VerificationError where it is not what it was.
     """
-    assert settings.database is not None  # noqa: S101 - inputs without one were refused
-    place = choose_backup(bucket, settings.bucket.prefix, settings.database, wanted)
     thaw(bucket, place.entry.id, [place.manifest], settings.thaw, console)
     found = read_manifest(bucket, place)
     manifest = found.manifest

@@ -66,8 +66,9 @@ class DumpProgress:
 class LoadProgress:
     """Turns finished loads into progress on the console; called from any thread."""
 
-    def __init__(self, console: Console, loads: Sequence[Load]) -> None:
+    def __init__(self, console: Console, loads: Sequence[Load], verb: str = "loaded") -> None:
         self._console = console
+        self._verb = verb
         self._began = time.monotonic()
         self._tables_total = sum(load.tables for load in loads)
         self._bytes_total = sum(load.bytes for load in loads)
@@ -88,6 +89,6 @@ class LoadProgress:
                 seconds=seconds,
                 fraction=fraction,
                 seconds_left=seconds / fraction - seconds if fraction >= _LEAST_FRACTION else None,
-                verb="loaded",
+                verb=self._verb,
             )
         )

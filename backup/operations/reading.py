@@ -14,12 +14,12 @@ from backup.archive.feeding import Feeder
 from backup.archive.loads import Load, divide
 from backup.archive.manifest import TABLE_OF_CONTENTS
 from backup.archive.toc import Entry
+from backup.console import Console
 from backup.errors import BackupError
 from backup.model import Client, Member
 from backup.operations.obtaining import OpenedBackup
 from backup.operations.progress import LoadProgress
 from backup.postgres.loading import RunningScript
-from backup.rows import TextDigest
 
 _BATCH_BYTES = 8 << 20
 
@@ -60,23 +60,28 @@ class ArchiveReader:
         with self._stream(together) as stream:
             yield stream
 
-    def digests(self, jobs: int, progress: LoadProgress) -> dict[str, TextDigest]:
-        """The text of every data file of the archive, by the file's name."""
+    def rows(self, jobs: int, console: Console) -> dict[str, int]:
+        """Read every data file of the archive; how many rows each has, by the file's name."""
         loads = self._divided(self._opened.contents.entries, _BATCH_BYTES)
+        progress = LoadProgress(console, loads, "read")
         statements = {
             entry.copy.encode(self._opened.codec, "surrogateescape"): entry.file
             for entry in self._opened.contents.entries
             if entry.kind == "TABLE DATA" and entry.file
         }
 
-        def read(load: Load) -> dict[str, TextDigest]:
+        def read(load: Load) -> dict[str, int]:
             with self._stream(load) as stream:
-                return dict(script.digests(stream, statements))
+                return {
+                    # Within a row COPY writes a newline as \\n.
+                    file: sum(piece.count(b"\n") for piece in pieces)
+                    for file, pieces in script.contents(stream, statements)
+                }
 
-        found: dict[str, TextDigest] = {}
+        found: dict[str, int] = {}
         with ThreadPoolExecutor(jobs, thread_name_prefix="read") as workers:
-            for load, digests in zip(loads, workers.map(read, loads), strict=True):
-                found |= digests
+            for load, rows in zip(loads, workers.map(read, loads), strict=True):
+                found |= rows
                 progress.finished(load)
                 progress.report()
         return found

@@ -13,7 +13,7 @@ from backup.errors import BackupError
 from backup.github.id_token import id_token_loader
 from backup.model import Severity
 from backup.operations.choosing import restorer_for
-from backup.operations.obtaining import connections, obtain, thaw_data
+from backup.operations.obtaining import connections, find, opened, thaw_data
 from backup.operations.phases import Phases
 from backup.operations.restore_plan import plan_restore
 from backup.operations.restore_report import restore_report
@@ -42,29 +42,30 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
             bucket.check()
 
         with phases.phase("Find the backup"):
-            opened = undo.enter_context(obtain(bucket, settings, options.backup_id, console))
-            manifest = opened.manifest
+            place = find(bucket, settings, options.backup_id)
+            backup = undo.enter_context(opened(bucket, place, settings, console))
+            manifest = backup.manifest
 
         with phases.phase("Look at the target"):
             source = find_source(settings.target, session, console)
             site = reach(source, options, undo)
-            plan = plan_restore(opened, site, options)
+            plan = plan_restore(backup, site, options)
             client = restorer_for(
                 manifest.client, manifest.compression, site.target.server, environment
             )
             console.info(
-                f"PostgreSQL {site.target.server.text} on {source.host}; pg_restore {client.version},"
-                f" {count(len(plan.chosen.entries), 'object')}"
+                f"PostgreSQL {site.target.server.text} on {source.host};"
+                f" pg_restore {client.version}, {count(len(plan.chosen.entries), 'object')}"
             )
             for lack in (*plan.lacking_extensions, *plan.lacking_roles):
                 meaning = f"{lack.consequence}; {lack.remedy}"
                 console.warning(f"The target lacks {lack.name}", meaning)
 
         with phases.phase("Prepare the target"):
-            thawed = thaw_data(bucket, opened, plan.chosen.data, settings.thaw, console)
-            script = opened.globals_script() if options.with_globals else None
+            thawed = thaw_data(bucket, backup, plan.chosen.data, settings.thaw, console)
+            script = backup.globals_script() if options.with_globals else None
             site, complaints = prepare(
-                site, opened.contents, plan.chosen, manifest.id, script, options, undo, console
+                site, backup.contents, plan.chosen, manifest.id, script, options, undo, console
             )
             folder = undo.enter_context(scratch_folder())
             way = Way(
@@ -79,16 +80,16 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
             )
             site.connection.commit()
 
-        loading = Loading(opened, plan.chosen, plan.needed, way, folder, console, environment)
+        loading = Loading(backup, plan.chosen, plan.needed, way, folder, console, environment)
         with marked_as_unusable(source):
             complaints += loading.run(phases)
         if not any(each.severity is Severity.FATAL for each in complaints):
             with phases.phase("Finish"):
-                complaints += finish(site, opened.contents, options)
+                complaints += finish(site, backup.contents, options)
     for each in complaints:
         console.info(f"{each.severity.value}: {each.about or 'pg_restore'}: {each.reason}")
-    uri = bucket.uri(opened.place.root)
-    return restore_report(opened, site, plan, complaints, thawed, phases, uri)
+    uri = bucket.uri(backup.place.root)
+    return restore_report(backup, site, plan, complaints, thawed, phases, uri)
 
 
 @contextmanager

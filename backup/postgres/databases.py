@@ -88,8 +88,10 @@ def finish_database(
     """Give the loaded database its owner, grants and limits, and commit."""
     statements = [each for each in _properties(name, definition) if _keeps_out(each)]
     if definition.owner is not None:
-        # Last: who gives a database away may not change it any more.
-        statements.append(f"ALTER DATABASE {quoted(name)} OWNER TO {quoted(definition.owner)};")
+        # First, as pg_restore does: grants are the owner's. Only a member of the role can give it
+        # a database, and has its rights afterwards.
+        owner = quoted(definition.owner)
+        statements.insert(0, f"ALTER DATABASE {quoted(name)} OWNER TO {owner};")
     complaints = _run(connection, name, statements)
     connection.commit()
     return tuple(complaints)

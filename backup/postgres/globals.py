@@ -19,8 +19,9 @@ from backup.postgres.statements import join, split, unquoted
 # The roles that RDS makes for itself:
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Appendix.PostgreSQL.CommonDBATasks.Roles.html
 _OF_THE_SERVICE = ("rds_", "rdsadmin", "rdsrepladmin", "rdsproxyadmin", "rdstopmgr")
-# Attributes that only a superuser may name, be it to say NO.
-_SUPERUSERS_WORDS = ("SUPERUSER", "REPLICATION", "BYPASSRLS")
+# Attributes that only those can give who have them, and before 16 only superusers (the first
+# three): https://www.postgresql.org/docs/current/sql-alterrole.html
+_PRIVILEGED = ("SUPERUSER", "REPLICATION", "BYPASSRLS", "CREATEDB", "CREATEROLE")
 _ROLES = "SELECT rolname FROM pg_catalog.pg_roles"
 
 
@@ -134,11 +135,11 @@ def _attempts(tokens: Sequence[str]) -> Iterator[tuple[Sequence[str], list[str]]
     """The statement, then what a login that is no superuser may do of it, and what that loses."""
     yield tokens, []
     if tokens[:2] == ["ALTER", "ROLE"]:
-        words = {*_SUPERUSERS_WORDS, *(f"NO{word}" for word in _SUPERUSERS_WORDS)}
-        yield (
-            [each for each in tokens if each not in words],
-            sorted({*tokens} & {*_SUPERUSERS_WORDS}),
-        )
+        # To say NO takes the same right, and a new role has none of them anyway.
+        refusals = {f"NO{word}" for word in _PRIVILEGED}
+        for given_up in ((), _PRIVILEGED[:3], _PRIVILEGED):
+            attempt = [each for each in tokens if each not in {*refusals, *given_up}]
+            yield attempt, [word for word in given_up if word in tokens]
     if "GRANTED" in tokens:
         yield tokens[: tokens.index("GRANTED")], []
 
@@ -159,7 +160,7 @@ def _load(connection: Connection, tokens: Sequence[str]) -> Complaint | None:
             if not lost:
                 return None
             said = f"the login may not give {', '.join(lost)}"
-            reason = "the role is there without what only a superuser can give"
+            reason = "the role is there without an attribute that the login may not give"
             return Complaint(None, about, said, statement, Severity.DEGRADED, reason)
     reason = (
         "what lay in it lies in the default tablespace"

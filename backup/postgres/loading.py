@@ -137,13 +137,15 @@ class RunningLoad(RunningProgram):
         assert code is not None  # noqa: S101 - the caller waits for the end
         errors = [message for message in self._messages if message.is_error]
         # It goes on past most errors, and counts them in its last line.
-        [ignored] = [
+        counts = [
             message.ignored_errors
             for message in self._messages
             if message.ignored_errors is not None
-        ][-1:] or [0 if code == 0 else None]
-        if ignored is None or code < 0 or any(map(ends_all, self._messages)):
+        ]
+        to_the_end = code == 0 or (code > 0 and counts)
+        if not to_the_end or any(map(ends_all, self._messages)):
             raise explain_exit(code, self._messages)
+        ignored = sum(counts)
         # An entry that failed in a worker counts one more than its errors: parseWorkerResponse()
         # adds them up, and mark_restore_job_done() counts the entry.
         if ignored > len(errors) * (1 if self._jobs == 1 else 2):
@@ -185,6 +187,10 @@ class RunningScript(RunningProgram):
     def __exit__(self, *_: object) -> None:
         self.stdout.close()
         super().__exit__()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._signal(signal.SIGKILL)
 
     def finished(self) -> bool:
         """Whether it exited with 0. Raises RestoreError for any other exit."""

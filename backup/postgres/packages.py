@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from backup.postgres.throwaway import ThrowawayServer
 
 _DEADLINE_SECONDS = 180.0
 _STATUS = Path("/var/lib/dpkg/status")
-# Where the image notes the packages that it holds only parts of.
-_PARTS = Path("/var/lib/dpkg/status.d")
 # Said to be installed, so that apt brings none of them: the server is here, and no script will run.
 _PRETENDED = ("postgresql-common", "perl", "ucf", "debconf")
+_ANY = "999:1"  # a version above all that may be asked for
 # What a server that runs already must not get a second one of.
 _NEVER = re.compile(r"libc6|libc-bin|postgresql-\d+|postgresql-client-\d+")
 _SAFE = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -74,17 +74,24 @@ def fetch(server: ThrowawayServer, names: Sequence[str]) -> dict[str, str]:
     home = server.folder / "packages/apt"
     for folder in ("lists/partial", "archives/partial"):
         (home / folder).mkdir(parents=True, exist_ok=True)
-    _write_status(home / "status", server.programs.major)
-    apt = _Apt(home)
+    shutil.copyfile(_STATUS, home / "status")
+    try:
+        return _fetch(_Apt(home), server, names)
+    finally:
+        shutil.rmtree(home)  # its lists are larger than what it brings
+
+
+def _fetch(apt: _Apt, server: ThrowawayServer, names: Sequence[str]) -> dict[str, str]:
     if said := apt.run("apt-get", "update"):
         return dict.fromkeys(names, f"packages cannot be reached: {said}")
+    _pretend(apt, server.programs.major)
     offered = set(apt.answer("apt-cache", "pkgnames", "postgresql-").split())
     failures: dict[str, str] = {}
     for name in names:
         package = _package(name, server.programs.major, offered)
         if package is None:
             failures[name] = "no package has it"
-        elif said := _bring(apt, server, package):
+        elif not _has(server, name) and (said := _bring(apt, server, package)):
             failures[name] = said
         elif not _has(server, name):
             failures[name] = f"the package {package} does not have it"
@@ -96,10 +103,11 @@ class _Apt:
 
     def __init__(self, home: Path) -> None:
         self.archives = home / "archives"
+        self.status = home / "status"
         self._options = [
             f"--option={name}={value}"
             for name, value in {
-                "Dir::State::status": home / "status",
+                "Dir::State::status": self.status,
                 "Dir::State::lists": home / "lists",
                 "Dir::State::extended_states": home / "extended_states",
                 "Dir::Cache": home,
@@ -145,21 +153,40 @@ class _Apt:
             return subprocess.CompletedProcess(command, 1, "", f"apt: {error}")
 
 
-def _write_status(status: Path, major: int) -> None:
-    """What apt shall take for installed: the system's packages, the server, and what it needs not."""
-    stanzas = [_STATUS.read_text(errors="replace").strip()]
-    part = _PARTS / f"postgresql-{major}"
-    if part.exists():
-        kept = re.sub(r"^(?:Pre-)?Depends:.*\n", "", part.read_text(), flags=re.MULTILINE)
-        stanzas.append(f"{kept.strip()}\nStatus: install ok installed")
-    installed = set(re.findall(r"^Package: (.+)$", stanzas[0], re.MULTILINE))
-    stanzas += [
-        f"Package: {name}\nStatus: install ok installed\nVersion: 999:1\nArchitecture: all\n"
-        "Multi-Arch: foreign\nMaintainer: none\nDescription: not needed here"
-        for name in _PRETENDED
-        if name not in installed
-    ]
-    status.write_text("\n\n".join(stanzas) + "\n")
+def _pretend(apt: _Apt, major: int) -> None:
+    """Let apt take for installed: what the system has, the server, and what no one needs.
+
+    The server gets the version that apt offers, for some packages want that one exactly; modules
+    fit every minor version of their major.
+    """
+    server, client = f"postgresql-{major}", f"postgresql-client-{major}"
+    offer = re.search(r"^Version: (.+)$", apt.answer("apt-cache", "show", server), re.MULTILINE)
+    version = offer[1] if offer else _ANY
+    known = {
+        stanza.partition("\n")[0].removeprefix("Package: "): stanza
+        for stanza in _STATUS.read_text(errors="replace").strip().split("\n\n")
+    }
+    pretended = {
+        server: _stanza(server, version, f"{server}-jit-llvm (= 999), postgresql-contrib-{major}"),
+        client: _stanza(client, version),
+    }
+    fillers = {name: _stanza(name, _ANY) for name in _PRETENDED}
+    apt.status.write_text("\n\n".join((fillers | known | pretended).values()) + "\n")
+
+
+def _stanza(name: str, version: str, provides: str = "") -> str:
+    """https://www.debian.org/doc/debian-policy/ch-controlfields.html"""
+    fields = {
+        "Package": name,
+        "Status": "install ok installed",
+        "Version": version,
+        "Architecture": "all",
+        "Multi-Arch": "foreign",
+        "Provides": provides,
+        "Maintainer": "none",
+        "Description": "not needed here",
+    }
+    return "\n".join(f"{field}: {value}" for field, value in fields.items() if value)
 
 
 def _package(name: str, major: int, offered: Iterable[str]) -> str | None:
@@ -176,34 +203,48 @@ def _package(name: str, major: int, offered: Iterable[str]) -> str | None:
 
 def _bring(apt: _Apt, server: ThrowawayServer, package: str) -> str:
     """Download a package with all that it needs, and link it in; what went wrong, if anything."""
-    for old in apt.archives.glob("*.deb"):
-        old.unlink()
     fetched = apt.run(
         "apt-get", "install", "--yes", "--download-only", "--no-install-recommends", package
     )
-    if fetched:
-        return fetched
-    root = server.folder / "packages/root"
     archives = sorted(apt.archives.glob("*.deb"))
-    unfit = [each.name for each in archives if _NEVER.fullmatch(each.name.split("_")[0])]
-    if unfit:
-        return f"{package} is for another system: it needs {', '.join(unfit)}"
-    for archive in archives:
-        if said := apt.unpack(archive, root):
-            return said
-    _link(server, root)
+    try:
+        unfit = [each.name for each in archives if _NEVER.fullmatch(each.name.split("_")[0])]
+        if fetched or unfit:
+            return fetched or f"{package} is for another system: it needs {', '.join(unfit)}"
+        for archive in archives:
+            if said := _unpack(archive, server.folder / "packages/root"):
+                return said
+    finally:
+        for archive in archives:
+            archive.unlink()
+    _link(server, server.folder / "packages/root")
     return ""
+
+
+def _unpack(archive: Path, root: Path) -> str:
+    done = subprocess.run(
+        ["/usr/bin/dpkg-deb", "--extract", archive, root],
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    return done.stderr.strip() if done.returncode else ""
 
 
 def _link(server: ThrowawayServer, root: Path) -> None:
     """Show the server what was unpacked: extensions, their libraries, and those libraries' own."""
     major = server.programs.major
-    share, libraries = root / f"usr/share/postgresql/{major}", root / f"usr/lib/postgresql/{major}/lib"
+    share, libraries = (
+        root / f"usr/share/postgresql/{major}",
+        root / f"usr/lib/postgresql/{major}/lib",
+    )
     places = (
         (share.glob("*"), server.installation.extensions.parent),
         (share.glob("extension/*"), server.installation.extensions),
-        (share.glob("tsearch_data/*"), server.installation.extensions.parent / "tsearch_data"),
         (libraries.glob("*.so"), server.installation.libraries),
+        (root.glob("usr/lib/lib*.so.*"), server.folder / "packages/lib"),
         # Some, as BLAS, lie one folder deeper, where a script that was not run would link to them.
         (root.glob("usr/lib/*/lib*.so.*"), server.folder / "packages/lib"),
         (root.glob("usr/lib/*/*/lib*.so.*"), server.folder / "packages/lib"),
@@ -211,8 +252,6 @@ def _link(server: ThrowawayServer, root: Path) -> None:
         (root.glob("usr/share/gdal"), server.folder / "packages"),
     )
     for found, folder in places:
-        if folder.is_symlink():  # a folder of the system's, which is not ours to write
-            continue
         for path in found:
             link = folder / path.name
             if not os.path.lexists(link):

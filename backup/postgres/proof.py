@@ -10,7 +10,6 @@ import psycopg
 from backup.model import Inventory, ObjectName, Relation
 from backup.postgres.connection import Connection, Source, connect, hang_up
 from backup.postgres.diagnosis import query_failure
-from backup.rows import TextDigest, TextHash
 from backup.verdicts import Check, Finding, Verdict, check
 
 # pg_class.relkind and the word of pg_dump's table of contents.
@@ -29,7 +28,7 @@ SET synchronize_seqscans TO off; SET row_security = off; SET timezone = 'UTC';
 SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0;
 SELECT pg_catalog.set_config('search_path', '', false)
 """
-_HASH_BYTES = 256 << 10
+_PIECE_BYTES = 256 << 10
 _LARGE_OBJECT_BYTES = 4 << 20
 _LARGE_OBJECT = "SELECT pg_catalog.lo_get(%s::oid, %s, %s)"
 # Of a partitioned index the parts count: whether all are attached is in the table of contents.
@@ -118,38 +117,35 @@ class RestoredText:
         self._connection = connection
         self._codec = codec
 
-    def of_table(self, copy_from: str) -> TextDigest:
+    def table(self, copy_from: str) -> Iterator[bytes]:
         """By the archive's own COPY statement, whose columns are in its order. Raises DumpError."""
         query = copy_from.rstrip(";\n").removesuffix(" FROM stdin") + " TO STDOUT"
-        hashed = TextHash()
-        pieces: list[bytes] = []
+        gathered: list[bytes] = []
         size = 0
         try:
             with self._connection.cursor().copy(
                 query.encode(self._codec, "surrogateescape")
             ) as rows:
                 for row in rows:
-                    pieces.append(bytes(row))
+                    gathered.append(bytes(row))
                     size += len(row)
-                    if size > _HASH_BYTES:
-                        hashed.add(b"".join(pieces))
-                        pieces, size = [], 0
+                    if size > _PIECE_BYTES:
+                        yield b"".join(gathered)
+                        gathered, size = [], 0
         except psycopg.Error as error:
             raise query_failure(error, "comparing rows as text") from error
-        hashed.add(b"".join(pieces))
-        return hashed.digest()
+        yield b"".join(gathered)
 
-    def of_large_object(self, number: int) -> TextDigest:
+    def large_object(self, number: int) -> Iterator[bytes]:
         """Raises DumpError."""
-        hashed = TextHash()
         offset = 0
         try:
             while True:
                 query = (number, offset, _LARGE_OBJECT_BYTES)
                 row = self._connection.execute(_LARGE_OBJECT, query).fetchone()
                 if row is None or not row[0]:
-                    return hashed.digest()
-                hashed.add(row[0])
+                    return
+                yield row[0]
                 offset += len(row[0])
         except psycopg.Error as error:
             raise query_failure(error, "comparing large objects") from error

@@ -86,3 +86,11 @@ def grantees(text: str) -> Iterator[str]:
             name = tokens[len(tokens) - tokens[::-1].index("TO")]
             if name != "PUBLIC":
                 yield unquoted(name)
+
+
+def columns_of_copy(statement: str) -> Iterator[str]:
+    """The columns of a COPY statement as pg_dump writes it: COPY a.b (c, "d e") FROM stdin;"""
+    (tokens,) = split(statement)
+    if "(" in tokens:
+        listed = tokens[tokens.index("(") + 1 : len(tokens) - 1 - tokens[::-1].index(")")]
+        yield from (unquoted(each) for each in listed if each != ",")

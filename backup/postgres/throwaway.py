@@ -91,7 +91,7 @@ def throwaway_server(
         folder = _private_folder(stack, place.resolve(), account)
         sockets = _socket_folder(stack, folder, account)
         # What is made for the server later must be in its environment from the start.
-        for name in ("locales", "packages"):
+        for name in ("locales", "packages", "packages/lib"):
             (folder / name).mkdir()
             (folder / name).chmod(0o755)
         known = _environment(folder) | _known_user(folder)

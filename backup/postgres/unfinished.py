@@ -43,12 +43,10 @@ _BEGUN = f"""
 INSERT INTO {SCHEMA}.restore VALUES (%s, now())
 RETURNING (extract(epoch FROM begun) * 1000000)::bigint
 """  # noqa: S608 - a constant
-# What is in it will be executed, so it must be from one who may do as much as we: ourselves, the
-# owner of the database, a superuser, or the role or the login on either side of a SET ROLE.
+# What is in it will be executed, so it must be from one who could have done it anyway: the login,
+# the role that it acts as, or a superuser.
 _OWNERS = """
-SELECT r.rolname::text,
-       r.rolname IN (current_user, session_user) OR r.rolsuper
-       OR r.oid = (SELECT datdba FROM pg_catalog.pg_database WHERE datname = current_database())
+SELECT r.rolname::text, r.rolname IN (current_user, session_user) OR r.rolsuper
 FROM pg_catalog.pg_namespace n
 LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
 JOIN pg_catalog.pg_roles r ON r.oid IN (n.nspowner, c.relowner)
@@ -186,7 +184,8 @@ def _ours(connection: Connection, drops: Sequence[Drop]) -> list[Drop]:
         # In a loop of views pg_dump drops the rule of one, and what the statement does to the
         # view must not be done to one that was there.
         view = ObjectName("VIEW", name.schema, name.name.removesuffix(" _RETURN"))
-        if name.kind in KINDS | {"BLOB"} and name not in there and view not in there:
+        known = name.kind in KINDS | {"BLOB"} and each.runs
+        if known and name not in there and view not in there:
             kept.append(each)
     return kept
 

@@ -48,7 +48,8 @@ def _chart(
     """https://mermaid.js.org/syntax/xyChart.html"""
     labels = ", ".join(f'"{label}"' for label, _ in points)
     values = ", ".join(f"{value:.1f}" for _, value in points)
-    lines = ["xychart-beta", f"    x-axis [{labels}]", f'    y-axis "{unit}"', f"    bar [{values}]"]
+    lines = ["xychart-beta", f"    x-axis [{labels}]", f'    y-axis "{unit}"']
+    lines.append(f"    bar [{values}]")
     if limit is not None:
         lines.append(f"    line [{', '.join([f'{limit:.1f}'] * len(points))}]")
     return f"### {escape(title)}\n\n" + "\n".join(["```mermaid", *lines, "```"])

@@ -44,7 +44,7 @@ class Commands:
 
 @dataclass(frozen=True)
 class History:
-    """A value over time, the oldest first, as in seconds by day; `limit` is what it must not pass."""
+    """A value over time, the oldest first; `limit` is what it must not pass."""
 
     title: str
     unit: str

@@ -33,6 +33,11 @@ def listing(bucket: str) -> dict[str, Any]:
     return {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": f"arn:aws:s3:::{bucket}"}
 
 
+def reading(bucket: str) -> dict[str, Any]:
+    """What reading a backup takes, besides `listing`."""
+    return {"Effect": "Allow", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+
+
 @dataclass(frozen=True)
 class Cloud:
     """`proxy` sees every request to S3, and `sts` checks every id token of `issuer`."""

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 
 from tests.lab.aws import Ministack
-from tests.lab.cloud import Cloud, new_cloud
+from tests.lab.cloud import Cloud, listing, new_cloud, reading, writing
 from tests.lab.commands import secrets_seen
 from tests.lab.issuer import Issuer
 from tests.lab.postgres import PostgresServer
@@ -41,6 +41,15 @@ class Stage:
         """The inputs of a backup; `others` by name, with underscores for hyphens."""
         given = self.cloud.inputs | {
             "database-url": self.server.url(self.database, port=self.port or None),
+        }
+        return given | {name.replace("_", "-"): value for name, value in others.items()}
+
+    def restore_inputs(self, target: str, **others: str) -> dict[str, str]:
+        """The inputs of a restore of this database's backup into `target`, on the same server."""
+        given = self.cloud.inputs | {
+            "operation": "restore",
+            "database": self.database,
+            "target-url": self.server.url(target, port=self.port or None),
         }
         return given | {name.replace("_", "-"): value for name, value in others.items()}
 
@@ -87,6 +96,15 @@ def stage(server: PostgresServer, double: Ministack, database: str) -> Iterator[
     """A stage with a bucket, a role and an issuer of its own."""
     with Issuer() as issuer, new_cloud(double, issuer) as cloud:
         yield Stage(server, cloud, database)
+
+
+@contextmanager
+def readable_stage(server: PostgresServer, double: Ministack, database: str) -> Iterator[Stage]:
+    """A stage whose role may read its backups as well."""
+    with stage(server, double, database) as ready:
+        bucket = ready.cloud.bucket
+        ready.cloud.allow(writing(bucket), listing(bucket), reading(bucket))
+        yield ready
 
 
 def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:

@@ -1,0 +1,286 @@
+"""A drill: one backup looked at, read or restored, and what that proves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from backup.archive.scratch import scratch_folder
+from backup.aws.s3_reading import ReadableBucket
+from backup.aws.session import AwsSession
+from backup.console import Console
+from backup.errors import BackupError, InputError, VerificationError
+from backup.model import Complaint, Severity, StoredObject
+from backup.operations.choosing import restorer_for
+from backup.operations.drill_place import DrillPlace, excluded_by, throwaway_place
+from backup.operations.finding import Chosen
+from backup.operations.obtaining import OpenedBackup, opened, thaw_data
+from backup.operations.phases import Phases
+from backup.operations.proving import ProofPlan, prove
+from backup.operations.reading import ArchiveReader
+from backup.operations.restore_plan import plan_restore
+from backup.operations.restoring import Loading, Way
+from backup.operations.sources import find_source
+from backup.operations.target_site import Site, finish, prepare, reach
+from backup.postgres.connection import connect
+from backup.postgres.loading import session_settings
+from backup.settings import Settings, SourceSettings
+from backup.verdicts import Check, Finding, Proof, TableProof, Verdict, check
+from backup.wording import count, duration, size
+
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Drill:
+    """What a drill found out. `restore_seconds` is None where nothing was restored.
+
+    `age_seconds` is that of the data when the drill began. `error` is what ended it early.
+    """
+
+    backup_id: str
+    database: str
+    root: str
+    depth: str
+    began: datetime
+    age_seconds: float
+    restore_seconds: float | None
+    proof: Proof
+    error: BackupError | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        return self.proof.verdict
+
+
+@dataclass
+class _Clock:
+    """Seconds since the drill began, stopped when the last index was built."""
+
+    began: float = field(default_factory=time.monotonic)
+    restored: float | None = None
+
+
+class Driller:
+    """Drills backups of one database, each by itself."""
+
+    def __init__(
+        self,
+        bucket: ReadableBucket,
+        session: AwsSession,
+        settings: Settings,
+        phases: Phases,
+        console: Console,
+        environment: Mapping[str, str],
+    ) -> None:
+        self._bucket = bucket
+        self._session = session
+        self._settings = settings
+        self._phases = phases
+        self._console = console
+        self._environment = environment
+
+    def drill(self, place: Chosen, *, is_newest: bool) -> Drill:
+        """Drill a backup; whatever goes wrong is part of what it finds out."""
+        clock, began = _Clock(), datetime.now(UTC)
+        depth, error = self._settings.verify.depth, None
+        try:
+            with ExitStack() as undo:
+                proof = self._prove(place, clock, undo)
+        except InputError:
+            raise
+        except BackupError as ended:
+            error = ended
+            # What is wrong with the backup is one thing, and what kept the drill from its end
+            # another.
+            about_it = isinstance(ended, VerificationError)
+            verdict = Verdict.FAILED if about_it else Verdict.NOT_PROVEN
+            proof = Proof((Check(depth, verdict, f"{ended.message}: {ended.detail}"),), ())
+        age = (began - place.entry.time).total_seconds()
+        objectives = self._objectives(age if is_newest else None, clock.restored)
+        return Drill(
+            backup_id=place.entry.id,
+            database=place.entry.database,
+            root=place.root,
+            depth=depth,
+            began=began,
+            age_seconds=age,
+            restore_seconds=clock.restored,
+            proof=replace(proof, checks=(*proof.checks, *objectives)),
+            error=error,
+        )
+
+    def _prove(self, place: Chosen, clock: _Clock, undo: ExitStack) -> Proof:
+        settings, console = self._settings, self._console
+        with self._phases.phase(f"Open {place.entry.id}"):
+            backup = undo.enter_context(opened(self._bucket, place, settings, console))
+            if settings.verify.depth != "objects":
+                thaw_data(self._bucket, backup, backup.contents.entries, settings.thaw, console)
+        if settings.verify.depth == "objects":
+            with self._phases.phase("Look at the objects"):
+                return Proof((self._objects(backup),), ())
+        scratch = undo.enter_context(scratch_folder())
+        if settings.verify.depth == "archive":
+            with self._phases.phase("Read the archive"):
+                return self._archive(backup, scratch)
+        return self._restore(backup, scratch, clock, undo)
+
+    def _objects(self, backup: OpenedBackup) -> Check:
+        """Size and checksum of each, as S3 keeps them."""
+
+        def look(each: StoredObject) -> list[Finding]:
+            state = self._bucket.head(backup.place.root + each.key)
+            if state.size != each.size:
+                text = f"{each.key} has {state.size:,} bytes instead of {each.size:,}"
+                return [Finding(Verdict.FAILED, text)]
+            if state.crc64nvme is None:
+                text = f"{each.key}: the store keeps no checksum of it"
+                return [Finding(Verdict.NOT_PROVEN, text)]
+            if state.crc64nvme != each.crc64nvme:
+                return [Finding(Verdict.FAILED, f"{each.key} has another checksum")]
+            return []
+
+        objects = backup.manifest.objects
+        with ThreadPoolExecutor(_THREADS) as threads:
+            findings = [each for found in threads.map(look, objects) for each in found]
+        fine = f"{count(len(objects), 'object')}, {size(backup.manifest.stored_bytes)}"
+        return check("objects", findings, f"{fine}, with the right sizes and checksums")
+
+    def _archive(self, backup: OpenedBackup, scratch: Path) -> Proof:
+        """Every byte is fetched, hashed, decompressed and parsed; rows are counted."""
+        manifest, settings = backup.manifest, self._settings.restore
+        client = restorer_for(
+            manifest.client, manifest.compression, manifest.server, self._environment
+        )
+        reader = ArchiveReader(backup, client, scratch / "archive")
+        found = reader.rows(settings.jobs, self._console)
+        counted = {(each.schema, each.name): each.rows for each in manifest.inventory.relations}
+        tables = []
+        for member in manifest.members:
+            if member.table is None:
+                continue
+            promised = counted.get((member.schema or "", member.table))
+            rows = found[member.data_file]
+            fits = promised in (None, rows)
+            tables.append(
+                TableProof(
+                    schema=member.schema or "",
+                    table=member.table,
+                    rows=rows,
+                    bytes=member.size,
+                    sha256=member.sha256,
+                    verdict=Verdict.PROVEN if fits else Verdict.FAILED,
+                    how="digest is right" if fits else f"the manifest counts {promised:,} rows",
+                )
+            )
+        wrong = [
+            Finding(each.verdict, f"{each.schema}.{each.table}: {each.how}")
+            for each in tables
+            if each.verdict is not Verdict.PROVEN
+        ]
+        fine = f"{count(len(manifest.members), 'file')} read, {size(backup.fetcher.bytes_fetched)}"
+        return Proof((check("archive", wrong, f"{fine}, every digest right"),), tuple(tables))
+
+    def _restore(
+        self, backup: OpenedBackup, scratch: Path, clock: _Clock, undo: ExitStack
+    ) -> Proof:
+        settings, console, environment = self._settings, self._console, self._environment
+        options, phases = settings.restore, self._phases
+        with phases.phase("Make a place for it"):
+            if settings.target:
+                place, site = self._named_place(backup, settings.target, undo)
+            else:
+                site = None
+                place = throwaway_place(backup, options.jobs, scratch, undo, console, environment)
+            with connect(place.database) as connection:
+                way = Way(
+                    client=place.client,
+                    target=place.database,
+                    jobs=options.jobs,
+                    scratch_limit_bytes=options.scratch_limit_bytes,
+                    settings=session_settings(connection),
+                )
+        folder = scratch / "restore"
+        folder.mkdir()
+        loading = Loading(backup, place.chosen, (), way, folder, console, environment)
+        complaints = loading.run(phases)
+        clock.restored = time.monotonic() - clock.began
+        if site:
+            complaints += finish(site, backup.contents, options)
+        proof = prove(
+            backup.manifest,
+            backup.contents,
+            place.database,
+            ArchiveReader(backup, place.client, scratch / "archive").script,
+            ProofPlan(
+                client=place.client,
+                jobs=options.jobs,
+                scratch_limit_bytes=options.scratch_limit_bytes,
+                excluded=place.excluded,
+                amcheck=site is None,
+                check_sql=_queries(settings.verify.check_sql),
+            ),
+            phases,
+            console,
+            environment,
+        )
+        restored = check("restore", _complained(complaints), "pg_restore met no error that counts")
+        return replace(proof, checks=(restored, *proof.checks), notes=(*place.notes, *proof.notes))
+
+    def _named_place(
+        self, backup: OpenedBackup, target: SourceSettings, undo: ExitStack
+    ) -> tuple[DrillPlace, Site]:
+        """The database of `target-url`, under the same rules as for any restore."""
+        options, manifest = self._settings.restore, backup.manifest
+        source = find_source(target, self._session, self._console)
+        site = reach(source, options, undo)
+        plan = plan_restore(backup, site, options)
+        client = restorer_for(
+            manifest.client, manifest.compression, site.target.server, self._environment
+        )
+        script = backup.globals_script() if options.with_globals else None
+        site, _ = prepare(
+            site, backup.contents, plan.chosen, manifest.id, script, options, undo, self._console
+        )
+        place = DrillPlace(source, client, plan.chosen, excluded_by(plan.chosen), ())
+        return place, site
+
+    def _objectives(self, age: float | None, restored: float | None) -> Iterator[Check]:
+        """Whether the times that were promised are kept."""
+        verify = self._settings.verify
+        for name, took, most in (
+            ("time to restore (RTO)", restored, verify.max_restore_seconds),
+            ("age of the data (RPO)", age, verify.max_age_seconds),
+        ):
+            if took is not None and most is not None:
+                verdict = Verdict.PROVEN if took <= most else Verdict.FAILED
+                yield Check(name, verdict, f"{duration(took)} of {duration(most)}")
+
+
+def _complained(complaints: Sequence[Complaint]) -> list[Finding]:
+    return [
+        Finding(
+            Verdict.FAILED if each.severity is Severity.FATAL else Verdict.PROVEN,
+            f"{each.about or 'pg_restore'}: {each.reason} ({each.said})",
+        )
+        for each in complaints
+        if each.severity is not Severity.HARMLESS
+    ]
+
+
+def _queries(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"check-sql: {path!r} cannot be read",
+            detail=str(error),
+            hint="check the repository out before this step, and give the path from its root",
+        ) from error

@@ -1,0 +1,111 @@
+"""The result of a drill as it is kept beside its backup: `drills/TIME.json`, written once.
+
+Its form is `docs/drill.schema.json`; the backup itself is never changed by it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from backup import __version__
+from backup.archive.catalogue import database_prefix, drill_key, drills
+from backup.aws.s3 import Bucket
+from backup.console import Console
+from backup.errors import AccessError
+from backup.github.context import workflow_run
+from backup.operations.drill import Drill
+
+FORMAT = 1
+_MOST_PAST = 24
+
+
+@dataclass(frozen=True)
+class PastDrill:
+    """What the history of drills shows of one."""
+
+    time: datetime
+    verdict: str
+    restore_seconds: float | None
+
+
+def keep(bucket: Bucket, drill: Drill, console: Console, environment: Mapping[str, str]) -> str:
+    """Write the result beside the backup; its key, empty where the role may not write.
+
+    Raises StorageError.
+    """
+    finished = datetime.now(UTC)
+    key = drill_key(drill.root, finished)
+    try:
+        bucket.put_if_absent(key, encode(drill, finished, environment), "application/json")
+    except AccessError as error:
+        console.warning("The result of the drill was not kept", "\n".join(error.lines()))
+        return ""
+    console.info(bucket.uri(key))
+    return key
+
+
+def encode(drill: Drill, finished: datetime, environment: Mapping[str, str]) -> bytes:
+    """The result as JSON, one line a table."""
+    run = workflow_run(environment)
+    head: dict[str, Any] = {
+        "format": FORMAT,
+        "backup": drill.backup_id,
+        "database": drill.database,
+        "depth": drill.depth,
+        "verdict": drill.verdict.value,
+        "began": _utc(drill.began),
+        "finished": _utc(finished),
+        "restore_seconds": drill.restore_seconds,
+        "age_seconds": drill.age_seconds,
+        "action": {"version": __version__, "run": run.url if run else None},
+        "checks": [
+            {"name": each.name, "verdict": each.verdict.value, "detail": each.detail}
+            for each in drill.proof.checks
+        ],
+        "notes": list(drill.proof.notes),
+    }
+    tables = [
+        {
+            "schema": each.schema,
+            "table": each.table,
+            "rows": each.rows,
+            "bytes": each.bytes,
+            "sha256": each.sha256,
+            "verdict": each.verdict.value,
+            "how": each.how,
+        }
+        for each in drill.proof.tables
+    ]
+    lines = [f"{_json(name)}: {_json(value)}" for name, value in head.items()]
+    lines.append('"tables": [\n    ' + ",\n    ".join(map(_json, tables)) + "\n  ]")
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8", "backslashreplace")
+
+
+def history(bucket: Bucket, prefix: str, database: str) -> list[PastDrill]:
+    """The latest drills of a database, the oldest first. Raises AccessError or StorageError."""
+    found = drills(prefix, bucket.list(database_prefix(prefix, database)))
+    past = []
+    for each in found[-_MOST_PAST:]:
+        # Written by us, or by who may write beside the backups: nothing is believed beyond this.
+        told = json.loads(bucket.read(each.key))
+        seconds = told.get("restore_seconds")
+        past.append(
+            PastDrill(
+                time=each.time,
+                verdict=str(told.get("verdict", "")),
+                restore_seconds=float(seconds) if isinstance(seconds, int | float) else None,
+            )
+        )
+    return past
+
+
+def _utc(time: datetime) -> str:
+    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

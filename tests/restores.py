@@ -1,0 +1,86 @@
+"""What every test of a restore asks: is the target whole, untouched, or marked as not to be used?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from tests import by_hand
+from tests.lab.postgres import PostgresServer
+from tests.lab.runner import ActionRun
+from tests.lab.stage import Stage, assert_clean_end
+from tests.steps import database_named, forget
+
+MARK = "restore_unfinished_do_not_use"
+
+
+@contextmanager
+def target(server: PostgresServer, name: str, statements: str = "") -> Iterator[str]:
+    """A database to restore into, and gone afterwards."""
+    yield database_named(server, name, statements)
+    forget(server, name)
+
+
+def is_marked(server: PostgresServer, database: str) -> bool:
+    found = server.sql(f"SELECT FROM pg_namespace WHERE nspname = '{MARK}'", database)
+    return found != []
+
+
+def databases(server: PostgresServer) -> list[str]:
+    return [name for (name,) in server.sql("SELECT datname FROM pg_database ORDER BY 1")]
+
+
+def assert_same(
+    server: PostgresServer,
+    expected: str,
+    actual: str,
+    *options: str,
+    other: PostgresServer | None = None,
+) -> None:
+    """Two databases are equal in all that pg_dump prints of them; `other` holds the second."""
+    one = by_hand.plain(server, expected, *options)
+    two = by_hand.plain(other or server, actual, *options)
+    assert "" == by_hand.first_difference(one, two)
+
+
+def assert_restored(run: ActionRun, stage: Stage, database: str) -> None:
+    """A green run with a clean end, and no mark in the target."""
+    assert 0 == run.exit_code, run.output
+    assert [] == run.errors
+    assert_clean_end(run, stage)
+    assert not is_marked(stage.server, database)
+    assert "✅" in run.summary
+
+
+def assert_failed(run: ActionRun, stage: Stage, exit_code: int, words: Sequence[str]) -> str:
+    """A red run with a clean end and one error of three parts that holds the words; its text."""
+    assert exit_code == run.exit_code, run.output
+    assert_clean_end(run, stage)
+    assert 1 == len(run.errors), run.output
+    (error,) = run.errors
+    message, *rest = error.message.splitlines()
+    assert message == error.title
+    assert len([line for line in rest if line.strip()]) >= 2, error.message
+    for word in words:
+        assert word in error.message
+    assert "❌" in run.summary
+    return error.message
+
+
+def assert_unusable(
+    run: ActionRun, stage: Stage, database: str, exit_code: int, *words: str
+) -> None:
+    """A restore that failed half way says so, and left its target marked."""
+    error = assert_failed(run, stage, exit_code, ["not to be used", MARK, *words])
+    assert "run again" in error, error
+    assert is_marked(stage.server, database)
+
+
+@contextmanager
+def untouched(server: PostgresServer, *names: str) -> Iterator[None]:
+    """No database comes or goes, and nothing in those of these names changes."""
+    before = databases(server), [by_hand.plain(server, name) for name in names]
+    yield
+    assert before[0] == databases(server)
+    for name, dump in zip(names, before[1], strict=True):
+        assert "" == by_hand.first_difference(dump, by_hand.plain(server, name))
