@@ -79,10 +79,10 @@ def test_a_dropped_database_comes_back_with_all_that_was_in_it(
         forget(postgres, HOSTILE)
 
         run = stage.run(inputs | {"operation": "restore", "create-database": "true"})
+        assert_restored(run, stage, "postgres")
         after = by_hand.plain(postgres, HOSTILE, "--create")
         forget(postgres, HOSTILE)
         drop_roles(postgres)
-    assert_restored(run, stage, "postgres")
     assert "" == by_hand.first_difference(before, after)
     assert [] == run.warnings
     assert "0 fatal, 0 degraded, 0 harmless" in run.summary
@@ -264,7 +264,6 @@ SURE = {"allow_existing": "true", "confirm_target": "full"}
             ["exist in shop already", "TABLE sales.orders", "clean: true"],
         ),
         ("full", SURE | {"tables": "sales.ordesr"}, ["nothing in the backup matches", "sales.orders"]),
-        ("full", SURE | {"schemas": "Sales"}, ["nothing in the backup matches"]) if False else
         ("full", SURE | {"schemas": "sale"}, ["nothing in the backup matches", "sales"]),
         ("full", SURE | {"tables": "a.b.c"}, ["is no pattern for tables"]),
         ("full", SURE | {"backup_id": "20200101T000000Z-000000"}, ["there is no backup for"]),
@@ -463,10 +462,3 @@ def test_clean_drops_nothing_that_something_of_theirs_depends_on(shop: Stage) ->
     with target(shop.server, "both", depends), untouched(shop.server, "both"):
         run = shop.run(shop.restore_inputs("both", clean="true", confirm_target="both"))
     assert_failed(run, shop, 4, ["TABLE public.settings", "their_view"])
-
-
-def test_an_object_that_cannot_be_restored_fails_the_run_and_leaves_the_mark(
-    shop: Stage,
-) -> None:
-    """A function of theirs stands where a type of the backup is to go."""
-    assert json and databases

@@ -548,21 +548,23 @@ def test_an_undo_needs_few_locks_and_a_clean_that_needs_too_many_says_so(
 ) -> None:
     names = [f"many {number} %s" for number in range(2500)]
     settings = {"max_locks_per_transaction": "10", "max_connections": "10"}
-    with PostgresServer(postgres.binaries, settings) as server:
-        with connect(source_of(server, "postgres")) as connection:
-            begin(connection, "ID", [table(name) for name in names])
-            for start in range(0, len(names), 100):
-                for name in names[start : start + 100]:
-                    connection.execute(f"CREATE TABLE {identifier(name)}()".encode())
-                connection.commit()
-            with pytest.raises(RestoreError, match="locks") as refused:
-                clean(connection, [table(name) for name in names])
-            assert "max_locks_per_transaction" in refused.value.hint
-            assert len(names) + 3 == len(objects_in(connection)) - 1  # and the key of the list
-            unfinished = find(connection)
-            assert unfinished is not None
-            assert () == undo(connection, unfinished)
-            assert frozenset() == objects_in(connection)
+    with (
+        PostgresServer(postgres.binaries, settings) as server,
+        connect(source_of(server, "postgres")) as connection,
+    ):
+        begin(connection, "ID", [table(name) for name in names])
+        for start in range(0, len(names), 100):
+            for name in names[start : start + 100]:
+                connection.execute(f"CREATE TABLE {identifier(name)}()".encode())
+            connection.commit()
+        with pytest.raises(RestoreError, match="locks") as refused:
+            clean(connection, [table(name) for name in names])
+        assert "max_locks_per_transaction" in refused.value.hint
+        assert len(names) + 3 == len(objects_in(connection)) - 1  # and the key of the list
+        unfinished = find(connection)
+        assert unfinished is not None
+        assert () == undo(connection, unfinished)
+        assert frozenset() == objects_in(connection)
 
 
 def test_the_slot_of_a_subscription_is_left_to_its_publisher(postgres: PostgresServer) -> None:
@@ -655,7 +657,8 @@ def definition_of(contents: toc.TableOfContents) -> DatabaseDefinition:
 def properties_of(server: PostgresServer, database: str) -> list[tuple[object, ...]]:
     return server.sql(
         f"""SELECT pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit,
-        datdba::regrole::text, ARRAY(SELECT a::text FROM unnest(datacl) a ORDER BY 1), shobj_description(oid, 'pg_database'),
+        datdba::regrole::text, ARRAY(SELECT a::text FROM unnest(datacl) a ORDER BY 1),
+        shobj_description(oid, 'pg_database'),
         (SELECT array_agg(setconfig::text || setrole ORDER BY setrole) FROM pg_db_role_setting
          WHERE setdatabase = d.oid)
         FROM pg_database d WHERE datname = $x${database}$x$"""

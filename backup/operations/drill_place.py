@@ -52,8 +52,10 @@ def throwaway_place(
     programs = choose_server(manifest.client.major, installed_servers(environment))
     version = ServerVersion(programs.major * 10000, programs.version)
     client = restorer_for(manifest.client, manifest.compression, version, environment)
-    prove_room(scratch, manifest.inventory.database_bytes)
-    server = undo.enter_context(throwaway_server(programs, scratch, jobs=jobs))
+    # Not within our own scratch folder, which the account of the server cannot enter.
+    disk = scratch.parent
+    prove_room(disk, manifest.inventory.database_bytes)
+    server = undo.enter_context(throwaway_server(programs, disk, jobs=jobs))
     console.info(f"PostgreSQL {programs.version}; pg_restore and pg_dump {client.version}")
 
     supplied = supply(server, _extensions(backup), lambda name: _config_of(contents, name))

@@ -156,14 +156,15 @@ def _judge(
     if differing:
         archived = _of_archive(differing, archive_script, codec, digest)
         for each in differing:
-            judged[each.name] = _compare(archived.get(each.name), digest(_text(each, restored)))
+            actual = digest(_text(each, restored))
+            judged[each.name] = _compare(each, archived.get(each.name), actual)
     # The order of rows means nothing, and a table may be written in another one.
     reordered = [each for each in differing if judged[each.name] is _SAME_SIZE]
     if reordered:
         sums = _of_archive(reordered, archive_script, codec, sum_of_rows)
         for each in reordered:
             same = sums.get(each.name) == sum_of_rows(_text(each, restored))
-            judged[each.name] = _SAME_ROWS if same and each.copy else _OTHER_CONTENT
+            judged[each.name] = _SAME_ROWS if same else _OTHER_CONTENT
     return judged
 
 
@@ -192,18 +193,18 @@ def _text(each: Data, restored: RestoredText) -> Iterator[bytes]:
     return restored.table(each.copy) if each.copy else restored.large_object(int(each.name.name))
 
 
-def _compare(expected: TextDigest | None, actual: TextDigest) -> Finding:
+def _compare(each: Data, expected: TextDigest | None, actual: TextDigest) -> Finding:
     if expected is None:
         return Finding(Verdict.FAILED, "differs, and pg_restore prints nothing of it")
     if actual == expected:
         return _SAME_TEXT
-    if actual.rows != expected.rows:
+    if each.copy and actual.rows != expected.rows:
         text = f"holds {actual.rows} rows, and {expected.rows} in the backup"
         return Finding(Verdict.FAILED, text)
     if actual.bytes != expected.bytes:
-        text = f"differs: {actual.bytes} bytes as text, and {expected.bytes} in the backup"
+        text = f"differs: {actual.bytes} bytes of content, and {expected.bytes} in the backup"
         return Finding(Verdict.FAILED, text)
-    return _SAME_SIZE
+    return _SAME_SIZE if each.copy else _OTHER_CONTENT
 
 
 def _judge_added(archive: Dump, again: Dump, restored: RestoredText) -> list[Finding]:

@@ -178,7 +178,7 @@ def _stanza(name: str, version: str, provides: str = "") -> str:
     """https://www.debian.org/doc/debian-policy/ch-controlfields.html"""
     fields = {
         "Package": name,
-        "Status": "install ok installed",
+        "Status": "hold ok installed",
         "Version": version,
         "Architecture": "all",
         "Multi-Arch": "foreign",
