@@ -68,7 +68,9 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
 
 def _operate(chosen: Settings, console: Console, environment: Mapping[str, str]) -> Report:
     # Importing what an operation needs takes half a second, in which signals are heard already.
-    if chosen.operation == "backup":
+    if chosen.operation == "backup" and chosen.verify.after_backup:
+        from backup.operations.backup_and_drill import run
+    elif chosen.operation == "backup":
         from backup.operations.backup import run
     elif chosen.operation == "restore":
         from backup.operations.restore import run

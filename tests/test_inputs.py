@@ -13,7 +13,7 @@ import pytest
 from backup.cli import parser
 from backup.settings import OPTIONS
 from tests.lab.aws import REPOSITORY, Ministack
-from tests.lab.cloud import Cloud, new_cloud, source_inputs
+from tests.lab.cloud import Cloud, listing, new_cloud, reading, source_inputs, writing
 from tests.lab.issuer import Issuer
 from tests.lab.postgres import PostgresServer
 from tests.lab.runner import ActionRun, run_action
@@ -72,15 +72,25 @@ def test_the_command_line_shows_every_default() -> None:
 def test_outputs_are_those_of_action_yml_and_of_the_readme(
     action: dict[str, Any], postgres: PostgresServer, cloud: Cloud
 ) -> None:
+    cloud.allow(writing(cloud.bucket), listing(cloud.bucket), reading(cloud.bucket))
     name = database_named(postgres, "outputs")
-    backed_up = green(back_up(cloud, postgres, name))
+    backed_up = green(back_up(cloud, postgres, name, {"verify": "true"}))
+    target = source_inputs(postgres, name, **{"target-database": "outputs again"})
+    restore = {"operation": "restore", "create-database": "true"}
+    restored = green(
+        run_action(
+            cloud.inputs | target | restore,
+            cloud.env | {"PG_BACKUP_CLIENTS": str(postgres.binaries)},
+        )
+    )
     listed = green(run_action(cloud.inputs | {"operation": "list"}, cloud.env))
     forget(postgres, name)
+    forget(postgres, "outputs again")
 
     described = [(name, entry["description"]) for name, entry in action["outputs"].items()]
     assert [(f"`{name}`", text) for name, text in described] == rows_of_readme("Outputs")
-    given = [*backed_up.outputs, *listed.outputs]
-    assert [name for name, _ in described] == given
+    given = {*backed_up.outputs, *restored.outputs, *listed.outputs}
+    assert {name for name, _ in described} == given
 
 
 @dataclass(frozen=True)

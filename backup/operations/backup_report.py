@@ -64,7 +64,7 @@ def backup_report(
             Commands("Restore it by hand", restore_lines(manifest, uri)),
         ),
         outputs=outputs,
-        data=outputs,
+        data=outputs | {"database": manifest.database},
     )
 
 

@@ -114,7 +114,7 @@ def _refusal(connection: Connection, name: str) -> str:
         with connection.transaction(force_rollback=True):
             connection.execute(sql.SQL("CREATE EXTENSION {} CASCADE").format(sql.Identifier(name)))
     except psycopg.Error as error:
-        return error.diag.message_primary or str(error).strip()
+        return (error.diag.message_primary or str(error)).strip().splitlines()[0]
     return ""
 
 

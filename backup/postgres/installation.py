@@ -61,7 +61,7 @@ def look_alike(
     extensions = own_share / "extension"
     postgres = like / binaries.relative_to(root) / "postgres"
     for made in (own_share, own_libraries, extensions, postgres.parent):
-        _make_open(made)
+        make_open(made)
     postgres.touch()
     postgres.chmod(0o755)
     if not os.access(postgres, os.X_OK):  # mounted noexec, as Docker mounts a tmpfs
@@ -72,10 +72,10 @@ def look_alike(
     return Installation(postgres, extensions, own_libraries, private=True)
 
 
-def _make_open(folder: Path) -> None:
+def make_open(folder: Path) -> None:
     """Make a folder that the server's account can enter, whatever our umask is."""
     if not folder.exists():
-        _make_open(folder.parent)
+        make_open(folder.parent)
         folder.mkdir()
         folder.chmod(0o755)
 

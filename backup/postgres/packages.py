@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from backup.postgres.installation import make_open
 from backup.postgres.throwaway import ThrowawayServer
 
 _DEADLINE_SECONDS = 180.0
@@ -240,18 +241,22 @@ def _link(server: ThrowawayServer, root: Path) -> None:
         root / f"usr/share/postgresql/{major}",
         root / f"usr/lib/postgresql/{major}/lib",
     )
+    packages = server.folder / "packages"
     places = (
         (share.glob("*"), server.installation.extensions.parent),
         (share.glob("extension/*"), server.installation.extensions),
         (libraries.glob("*.so"), server.installation.libraries),
-        (root.glob("usr/lib/lib*.so.*"), server.folder / "packages/lib"),
         # Some, as BLAS, lie one folder deeper, where a script that was not run would link to them.
-        (root.glob("usr/lib/*/lib*.so.*"), server.folder / "packages/lib"),
-        (root.glob("usr/lib/*/*/lib*.so.*"), server.folder / "packages/lib"),
-        (root.glob("usr/share/proj"), server.folder / "packages"),
-        (root.glob("usr/share/gdal"), server.folder / "packages"),
+        (root.glob("usr/lib/lib*.so*"), packages / "lib"),
+        (root.glob("usr/lib/*/lib*.so*"), packages / "lib"),
+        (root.glob("usr/lib/*/*/lib*.so*"), packages / "lib"),
+        (root.glob("usr/share/proj"), packages),
+        (root.glob("usr/share/gdal"), packages),
+        (root.glob("usr/share/perl/5.*.*/*"), packages / "perl"),
+        (root.glob("usr/lib/*/perl/5.*.*/*"), packages / "perl-binary"),
     )
     for found, folder in places:
+        make_open(folder)
         for path in found:
             link = folder / path.name
             if not os.path.lexists(link):

@@ -20,7 +20,7 @@ from typing import Any
 
 from backup.errors import BackupError, DumpError, StorageError
 from backup.postgres.connection import Source
-from backup.postgres.installation import Installation, look_alike
+from backup.postgres.installation import Installation, look_alike, make_open
 from backup.postgres.servers import Account, ServerPrograms, prove_way, unprivileged_account
 from backup.processes import family
 from backup.wording import size
@@ -91,9 +91,8 @@ def throwaway_server(
         folder = _private_folder(stack, place.resolve(), account)
         sockets = _socket_folder(stack, folder, account)
         # What is made for the server later must be in its environment from the start.
-        for name in ("locales", "packages", "packages/lib"):
-            (folder / name).mkdir()
-            (folder / name).chmod(0o755)
+        for name in ("locales", "packages/lib"):
+            make_open(folder / name)
         known = _environment(folder) | _known_user(folder)
         _create(programs, folder, known, account)
         installation = look_alike(programs, folder, known, account)
@@ -210,6 +209,7 @@ def _environment(folder: Path) -> dict[str, str]:
         "LD_LIBRARY_PATH": str(packages / "lib"),
         "PROJ_DATA": f"{packages / 'proj'}:/usr/share/proj",
         "GDAL_DATA": f"{packages / 'gdal'}",
+        "PERL5LIB": f"{packages / 'perl-binary'}:{packages / 'perl'}",
     }
     if Path("/usr/share/i18n/locales").is_dir():
         # With it glibc leaves locale-archive alone, so only where all can be made:
@@ -256,6 +256,8 @@ def _configure(folder: Path, sockets: Path, major: int, jobs: int) -> None:
         "checkpoint_timeout": "1h",
         "checkpoint_warning": "0",
         "autovacuum": "off",
+        # A server that crashed has failed the drill.
+        "restart_after_crash": "off",
         # Subscriptions of the source stay asleep, and nobody's triggers fire at a login.
         "max_logical_replication_workers": "0",
         **({"event_triggers": "off"} if major >= 17 else {}),

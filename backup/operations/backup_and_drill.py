@@ -1,0 +1,36 @@
+"""`operation: backup` with `verify: true`: the backup, and a drill of it in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from backup.console import Console
+from backup.errors import BackupError
+from backup.operations import backup, verify
+from backup.report.report import Report
+from backup.settings import Settings
+
+
+def run(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
+    """Back up, then drill. Raises the BackupError that ends the backup; a backup that is made is
+    told of, whatever becomes of its drill."""
+    made = backup.run(settings, console, environment)
+    console.info(made.verdict)
+    drilled = replace(
+        settings,
+        database=made.data["database"],
+        restore=replace(settings.restore, backup_id=made.outputs["backup-id"]),
+        verify=replace(settings.verify, sample=1),
+    )
+    try:
+        drill = verify.run(drilled, console, environment)
+    except BackupError as error:
+        return replace(made, verdict=f"{made.verdict}, and could not be drilled", failure=error)
+    return Report(
+        verdict=f"{made.verdict}; {drill.verdict}",
+        sections=(*made.sections, *drill.sections),
+        outputs={**made.outputs, **drill.outputs},
+        data={**made.data, **drill.data},
+        failure=drill.failure,
+    )
