@@ -17,8 +17,10 @@ MARK = "restore_unfinished_do_not_use"
 @contextmanager
 def target(server: PostgresServer, name: str, statements: str = "") -> Iterator[str]:
     """A database to restore into, and gone afterwards."""
-    yield database_named(server, name, statements)
-    forget(server, name)
+    try:
+        yield database_named(server, name, statements)
+    finally:
+        forget(server, name)
 
 
 def is_marked(server: PostgresServer, database: str) -> bool:
@@ -62,7 +64,7 @@ def assert_failed(run: ActionRun, stage: Stage, exit_code: int, words: Sequence[
     assert message == error.title
     assert len([line for line in rest if line.strip()]) >= 2, error.message
     for word in words:
-        assert word in error.message
+        assert word in error.message, error.message
     assert "❌" in run.summary
     return error.message
 
@@ -74,6 +76,11 @@ def assert_unusable(
     error = assert_failed(run, stage, exit_code, ["not to be used", MARK, *words])
     assert "run again" in error, error
     assert is_marked(stage.server, database)
+
+
+def told(run: ActionRun) -> str:
+    """The job summary without the signs that keep names from being taken for markdown."""
+    return run.summary.replace("\\", "")
 
 
 @contextmanager

@@ -56,13 +56,15 @@ def reach(source: Source, options: RestoreSettings, undo: ExitStack) -> Site:
             return Site(source, target, connection, exists=False, leftover=None)
     connection = _connected(source, options, undo)
     leftover = unfinished.find(connection)
+    target = read_target(connection, source.host, source.port)
     if options.create_database and leftover is None:
         raise InputError(
             f"the target database {shown(source.database)} exists already",
             detail="create-database: true creates a new one, and never writes into another",
-            hint="name a database that is not there yet, or leave out create-database",
+            hint="name a database that is not there yet, or leave out create-database"
+            if target.holds
+            else "it is empty: leave out create-database to restore into it",
         )
-    target = read_target(connection, source.host, source.port)
     if leftover:
         gone = {each.name for each in leftover.drops}
         target = replace(

@@ -43,12 +43,7 @@ _RULES = (
         Severity.HARMLESS,
         "pg_restore is newer than the server, which does without this setting",
     ),
-    _Rule(
-        r"COMMENT ON EXTENSION ",
-        r"",
-        Severity.HARMLESS,
-        "the extension brings its own comment",
-    ),
+    _Rule(r"COMMENT ON EXTENSION ", r"", Severity.HARMLESS, "the extension brings its own comment"),
     _Rule(
         r"CREATE (?:SCHEMA|EXTENSION|(?:OR REPLACE )?(?:TRUSTED )?PROCEDURAL LANGUAGE) ",
         r"already exists",
@@ -112,12 +107,7 @@ _RULES = (
         Severity.HARMLESS,
         "it is missing itself, which another complaint tells",
     ),
-    _Rule(
-        _OWNER,
-        r"",
-        Severity.DEGRADED,
-        "its owner could not be set",
-    ),
+    _Rule(_OWNER, r"", Severity.DEGRADED, "its owner could not be set"),
     _Rule(
         _GRANTS,
         r'role "(?P<role>.*?)" does not exist',
@@ -125,12 +115,7 @@ _RULES = (
         "role {role} is not on the target; a grant that fails takes with it all others on the same"
         " object, and what was revoked there",
     ),
-    _Rule(
-        _GRANTS,
-        r"",
-        Severity.DEGRADED,
-        "nothing was granted or revoked on this object",
-    ),
+    _Rule(_GRANTS, r"", Severity.DEGRADED, "nothing was granted or revoked on this object"),
     _Rule(
         r"CREATE EXTENSION ",
         r"is not available|could not open extension control file|No such file",
@@ -143,18 +128,8 @@ _RULES = (
         Severity.DEGRADED,
         "the user may not create this extension",
     ),
-    _Rule(
-        r"CREATE EXTENSION ",
-        r"",
-        Severity.DEGRADED,
-        "the extension could not be created",
-    ),
-    _Rule(
-        r"COMMENT ON ",
-        r"",
-        Severity.DEGRADED,
-        "its comment is missing",
-    ),
+    _Rule(r"CREATE EXTENSION ", r"", Severity.DEGRADED, "the extension could not be created"),
+    _Rule(r"COMMENT ON ", r"", Severity.DEGRADED, "its comment is missing"),
     _Rule(
         r"SECURITY LABEL ",
         r"",
@@ -212,18 +187,8 @@ _RULES = (
         Severity.FATAL,
         "a policy is missing: the table shows or hides other rows than it did",
     ),
-    _Rule(
-        r"COPY ",
-        r"",
-        Severity.FATAL,
-        _NO_ROWS,
-    ),
-    _Rule(
-        r"",
-        r"COPY failed for table",
-        Severity.FATAL,
-        _NO_ROWS,
-    ),
+    _Rule(r"COPY ", r"", Severity.FATAL, _NO_ROWS),
+    _Rule(r"", r"COPY failed for table", Severity.FATAL, _NO_ROWS),
     _Rule(
         r"",
         r"violates foreign key constraint",
@@ -254,12 +219,7 @@ _RULES = (
         Severity.FATAL,
         "it is missing, for it needs something that is not there",
     ),
-    _Rule(
-        r"",
-        r"ERROR:|FATAL:",
-        Severity.FATAL,
-        "it is missing",
-    ),
+    _Rule(r"", r"ERROR:|FATAL:", Severity.FATAL, "it is missing"),
     _Rule(
         r"",
         r"could not execute query: \w+:",
