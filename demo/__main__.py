@@ -1,4 +1,5 @@
-"""Backs a sample shop up as a workflow would and restores it by hand; exits 1 if they differ."""
+"""Backs a sample shop up as a workflow would, gets a lost table back, drills the backup, and
+restores it by hand; exits 1 if anything differs."""
 
 from __future__ import annotations
 
@@ -18,13 +19,14 @@ from tests.lab.aws import REGION, REPOSITORY, Moto, visible_objects
 from tests.lab.daemon import LabError
 from tests.lab.issuer import Issuer
 from tests.lab.postgres import PostgresServer, installed
-from tests.lab.runner import start_action
+from tests.lab.runner import ActionRun, start_action
 from tests.lab.sts import ROLE, Sts
 
 BUCKET = "octo-org-backups"
 DATABASE = "shop"
 READER = "backup"
 READER_PASSWORD = "p@ss/w: ö%"
+LOST_TABLE = "media.thumbnail"
 FILES = REPOSITORY / ".demo"
 SHOP = Path(__file__).with_name("shop.sql")
 # Loads faster, and means nothing for a server that is thrown away.
@@ -45,7 +47,7 @@ class Parts:
 def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)
-    narrator = Narrator(steps=7)
+    narrator = Narrator(steps=9)
     try:
         with ExitStack() as parts:
             _demonstrate(narrator, parts)
@@ -54,7 +56,7 @@ def main() -> int:
         return 1
     print(
         f"\nAll of it in {narrator.seconds:.0f} s; everything started here is stopped."
-        f"\nThe archive, both dumps, the log and the job summary are in {FILES}"
+        f"\nThe archive, both dumps, the logs and the job summaries are in {FILES}"
     )
     return 0
 
@@ -79,6 +81,13 @@ def _demonstrate(narrator: Narrator, undo: ExitStack) -> None:
         objects = visible_objects(parts.aws.client("s3"), BUCKET)
         width = max(len(size(stored)) for stored in objects.values())
         narrator.say(*(f"{size(objects[key]):>{width}}  {key}" for key in sorted(objects)))
+
+    with narrator.step(f"Lose the table {LOST_TABLE}, and get it back: operation: restore"):
+        _restore_a_table(parts, narrator)
+
+    with narrator.step("Prove that the backup restores: operation: verify"):
+        drill = _run_action(parts, {"operation": "verify", "database": DATABASE}, "drill", narrator)
+        (FILES / "drill-summary.md").write_text(drill.summary)
 
     with narrator.step("Restore it by hand into another server, with the lines of its job summary"):
         target = undo.enter_context(PostgresServer(parts.binaries, SETTINGS))
@@ -149,25 +158,45 @@ def _back_up(parts: Parts, narrator: Narrator) -> None:
         sslmode="verify-full",
         sslrootcert=str(parts.source.certificates.authority),
     )
+    run = _run_action(
+        parts, {"database-url": url, "object-tags": "made-by=demo"}, "backup", narrator
+    )
+    (FILES / "summary.md").write_text(run.summary)
+    (FILES / "outputs.txt").write_text("".join(f"{n}={v}\n" for n, v in run.outputs.items()))
+
+
+def _restore_a_table(parts: Parts, narrator: Narrator) -> None:
+    """Into the very database that was backed up, which therefore is named a second time."""
+    parts.source.sql(f"DROP TABLE {LOST_TABLE}", DATABASE)
+    narrator.say(f"DROP TABLE {LOST_TABLE};")
     inputs = {
-        "aws-region": REGION,
-        "role-to-assume": ROLE,
-        "bucket": BUCKET,
-        "database-url": url,
-        "object-tags": "made-by=demo",
+        "operation": "restore",
+        "database": DATABASE,
+        "tables": LOST_TABLE,
+        "target-url": parts.source.url(DATABASE),
+        "allow-existing": "true",
+        "confirm-target": DATABASE,
     }
-    with start_action(inputs, parts.variables) as action:
+    _run_action(parts, inputs, "restore", narrator)
+    [(rows,)] = parts.source.sql(f"SELECT count(*) FROM {LOST_TABLE}", DATABASE)
+    narrator.say(f"{LOST_TABLE} has {rows:,} rows again")
+
+
+def _run_action(
+    parts: Parts, inputs: Mapping[str, str], name: str, narrator: Narrator
+) -> ActionRun:
+    given = {"aws-region": REGION, "role-to-assume": ROLE, "bucket": BUCKET, **inputs}
+    with start_action(given, parts.variables) as action:
         narrator.stream(action)
         run = action.finish()
         left = action.leftovers()
-    (FILES / "action.log").write_text(run.log.visible + "\n")
-    (FILES / "summary.md").write_text(run.summary)
-    (FILES / "outputs.txt").write_text("".join(f"{n}={v}\n" for n, v in run.outputs.items()))
+    (FILES / f"{name}.log").write_text(run.log.visible + "\n")
     if run.exit_code:
         raise DemoError(f"entrypoint.py exited with {run.exit_code}")
     if left:
         raise DemoError("entrypoint.py left behind: " + ", ".join(left))
     narrator.say("its outputs:", *(f"  {name}={value}" for name, value in run.outputs.items()))
+    return run
 
 
 def _empty_folder(folder: Path) -> None:

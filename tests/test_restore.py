@@ -141,9 +141,7 @@ def owners(server: PostgresServer, database: str) -> set[str]:
     return {name for (name,) in rows}
 
 
-def test_roles_come_along_where_they_are_asked_for(
-    shop: Stage, elsewhere: PostgresServer
-) -> None:
+def test_roles_come_along_where_they_are_asked_for(shop: Stage, elsewhere: PostgresServer) -> None:
     inputs = onto(elsewhere, shop, "shop", create_database="true", with_globals="true")
     run = shop.run(inputs)
     assert_restored(run, shop, "postgres")
@@ -183,11 +181,28 @@ def test_without_owners_and_grants_nothing_is_missing(
     forget(elsewhere, "shop")
 
 
-def test_a_role_owns_what_was_restored_as_it(shop: Stage) -> None:
-    with target(shop.server, "roles", "GRANT CREATE ON DATABASE roles TO shop_owner"):
-        run = shop.run(shop.restore_inputs("roles", role="shop_owner", no_owner="true"))
+@pytest.mark.parametrize("create", ["true", "false"])
+def test_a_role_owns_what_was_restored_as_it(shop: Stage, create: str) -> None:
+    grants = "GRANT CREATE ON DATABASE roles TO shop_owner; GRANT ALL ON SCHEMA public TO PUBLIC"
+    with target(shop.server, "roles", grants):
+        if create == "true":
+            forget(shop.server, "roles")
+        run = shop.run(
+            shop.restore_inputs("roles", role="shop_owner", no_owner="true", create_database=create)
+        )
         assert_restored(run, shop, "roles")
         assert {"shop_owner"} == owners(shop.server, "roles")
+
+
+def test_a_schema_in_which_the_login_may_create_nothing_is_refused(shop: Stage) -> None:
+    """As public is since 15 for all but the owner of the database."""
+    statements = (
+        "GRANT CREATE ON DATABASE roles TO shop_owner; REVOKE ALL ON SCHEMA public FROM PUBLIC"
+    )
+    with target(shop.server, "roles", statements), untouched(shop.server, "roles"):
+        run = shop.run(shop.restore_inputs("roles", role="shop_owner", no_owner="true"))
+    words = ["shop_owner may not create anything in the schema public", "GRANT CREATE ON SCHEMA"]
+    assert_failed(run, shop, 3, words)
 
 
 def test_an_owner_who_is_no_superuser_restores_into_a_new_database(shop: Stage) -> None:
@@ -210,7 +225,9 @@ def test_an_owner_who_is_no_superuser_restores_into_a_new_database(shop: Stage) 
 # Which backup
 
 
-def test_a_backup_is_named_by_its_id_or_by_a_time(postgres: PostgresServer, strict: Ministack) -> None:
+def test_a_backup_is_named_by_its_id_or_by_a_time(
+    postgres: PostgresServer, strict: Ministack
+) -> None:
     database_named(postgres, "days", "CREATE TABLE day AS SELECT 'monday' AS name")
     with readable_stage(postgres, strict, "days") as stage:
         first = green(stage.run()).outputs["backup-id"]
@@ -243,7 +260,7 @@ def test_a_backup_is_named_by_its_id_or_by_a_time(postgres: PostgresServer, stri
 def full(shop: Stage) -> Iterator[str]:
     """A target that holds a table, and that a login may not create anything in."""
     with target(shop.server, "full", "CREATE TABLE theirs AS SELECT 1 AS one") as name:
-        shop.server.sql("CREATE ROLE visitor LOGIN PASSWORD 'visitor'")
+        shop.server.sql("CREATE ROLE visitor LOGIN PASSWORD 'secret'")
         yield name
     shop.server.sql("DROP ROLE visitor")
 
@@ -286,22 +303,31 @@ def test_what_is_not_to_be_written_to_is_refused_before_the_first_write(
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ({}, ["'visitor' may not create anything", "GRANT CREATE ON DATABASE full TO visitor;"]),
-        ({"role": "shop_owner"}, ["'visitor' cannot act as role 'shop_owner'", "GRANT shop_owner"]),
+        (
+            {},
+            [
+                "visitor may not create anything in full",
+                'GRANT CREATE ON DATABASE "full" TO "visitor";',
+            ],
+        ),
+        (
+            {"role": "shop_owner"},
+            ["'visitor' cannot act as role 'shop_owner'", 'GRANT "shop_owner" TO "visitor"'],
+        ),
     ],
     ids=["no privilege", "no member of the role"],
 )
 def test_a_login_that_may_not_is_told_the_grant_that_it_lacks(
     shop: Stage, full: str, inputs: dict[str, str], words: list[str]
 ) -> None:
-    url = shop.server.url("full", "visitor", "visitor")
+    url = shop.server.url("full", "visitor", "secret")
     with untouched(shop.server, full):
         run = shop.run(shop.restore_inputs(full, **SURE, **inputs) | {"target-url": url})
     assert_failed(run, shop, 3, words)
 
 
 def test_a_login_that_may_not_create_databases_is_told_so(shop: Stage, full: str) -> None:
-    url = shop.server.url("new", "visitor", "visitor")
+    url = shop.server.url("new", "visitor", "secret")
     with untouched(shop.server, full):
         run = shop.run(shop.restore_inputs("any", create_database="true") | {"target-url": url})
     assert_failed(run, shop, 3, ["CREATEDB"])
@@ -317,9 +343,7 @@ def test_a_standby_is_refused(shop: Stage) -> None:
     assert_failed(run, shop, 2, ["replica can only be read", "Name the primary"])
 
 
-def test_an_older_server_is_refused(
-    shop: Stage, servers: Callable[[int], PostgresServer]
-) -> None:
+def test_an_older_server_is_refused(shop: Stage, servers: Callable[[int], PostgresServer]) -> None:
     older = max((major for major in installed() if major < 17), default=16)
     server = servers(older)
     with target(server, "older"), untouched(server, "older"):
@@ -414,9 +438,7 @@ def test_an_extension_that_the_target_lacks(
 
 def test_beside_other_tables_nothing_of_theirs_changes(shop: Stage) -> None:
     with target(shop.server, "both", "CREATE TABLE theirs AS SELECT 1 AS one"):
-        run = shop.run(
-            shop.restore_inputs("both", allow_existing="true", confirm_target="both")
-        )
+        run = shop.run(shop.restore_inputs("both", allow_existing="true", confirm_target="both"))
         assert_restored(run, shop, "both")
         assert [(1,)] == shop.server.sql("SELECT one FROM theirs", "both")
         assert_same(shop.server, "shop", "both", "--exclude-table=theirs")
@@ -427,9 +449,7 @@ def test_a_large_object_that_is_there_is_not_overwritten(shop: Stage) -> None:
         target(shop.server, "both", "SELECT lo_from_bytea(500, 'theirs')"),
         untouched(shop.server, "both"),
     ):
-        run = shop.run(
-            shop.restore_inputs("both", allow_existing="true", confirm_target="both")
-        )
+        run = shop.run(shop.restore_inputs("both", allow_existing="true", confirm_target="both"))
     assert_failed(run, shop, 2, ["exist in both already", "500"])
 
 

@@ -561,7 +561,7 @@ def test_a_table_brings_the_extensions_that_it_needs(
 ) -> None:
     wanted = ("btree_gist", "citext", "pg_trgm")
     if len(wanted) != len(
-        postgres.sql(f"SELECT FROM pg_available_extensions WHERE name IN {wanted}")
+        postgres.sql(f"SELECT name FROM pg_available_extensions WHERE name IN {wanted}")
     ):
         pytest.skip("this server has no contrib")
     database_named(

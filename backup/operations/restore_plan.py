@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backup.archive.selection import Chosen, dependents, everything, of_schemas, of_tables
 from backup.archive.toc import TableOfContents
 from backup.errors import InputError
 from backup.model import Extension, ObjectName
 from backup.operations.obtaining import OpenedBackup
-from backup.operations.target_site import Site
+from backup.operations.target_site import Site, large_objects
 from backup.postgres.patterns import matching_names, matching_schema_names
 from backup.postgres.refusals import (
     Lack,
     lacking_extensions,
     lacking_roles,
+    refuse_closed,
     refuse_collisions,
     refuse_older,
     refuse_the_source,
@@ -23,6 +24,7 @@ from backup.postgres.refusals import (
     refuse_unwritable,
 )
 from backup.postgres.statements import grantees
+from backup.postgres.target import large_objects_among
 from backup.settings import RestoreSettings
 from backup.wording import count, size
 
@@ -66,10 +68,15 @@ def plan_restore(opened: OpenedBackup, site: Site, options: RestoreSettings) -> 
     without = _without(contents, extensions)
     chosen = _choose(opened, site, options, without)
     needed = _needed(chosen, options)
+    if site.exists:
+        refuse_closed(target, {entry.schema for entry in chosen.definitions if entry.schema})
     if site.exists and not options.clean:
-        refuse_collisions(target, _made(chosen, needed))
+        theirs = _large_objects_there(site, chosen)
+        beside = replace(target, holds=(*target.holds, *theirs))
+        refuse_collisions(beside, (*_made(chosen, needed), *theirs))
     _refuse_a_small_disk(opened, site, chosen)
-    roles = lacking_roles(target, _roles(chosen, options))
+    # with-globals is about to create them.
+    roles = [] if options.with_globals else lacking_roles(target, _roles(chosen, options))
     return RestorePlan(chosen, needed, tuple(extensions), tuple(roles))
 
 
@@ -139,6 +146,14 @@ def _made(chosen: Chosen, needed: frozenset[int]) -> Iterator[ObjectName]:
     for entry in chosen.definitions:
         if entry.dump_id not in needed and entry.kind not in ("SCHEMA", "EXTENSION"):
             yield ObjectName(entry.kind, entry.schema or "", entry.name)
+
+
+def _large_objects_there(site: Site, chosen: Chosen) -> list[ObjectName]:
+    """Those of the backup that the target has, and not from an unfinished restore."""
+    made = [oid for entry in chosen.definitions for oid in large_objects(entry)]
+    there = [ObjectName("BLOB", "", str(oid)) for oid in large_objects_among(site.connection, made)]
+    undone = {each.name for each in site.leftover.drops} if site.leftover else set()
+    return [each for each in there if each not in undone]
 
 
 def _roles(chosen: Chosen, options: RestoreSettings) -> Iterator[str]:

@@ -12,7 +12,7 @@ from backup.archive.manifest import TABLE_OF_CONTENTS
 from backup.archive.selection import Chosen
 from backup.archive.toc import Entry
 from backup.console import Console
-from backup.model import Client, Complaint, ObjectName
+from backup.model import Client, Complaint, ObjectName, Severity
 from backup.operations.loading import DataLoader
 from backup.operations.obtaining import OpenedBackup
 from backup.operations.phases import Phases
@@ -78,17 +78,22 @@ class Loading:
         with phases.phase("Create tables, types and functions"):
             complaints = self._step(chosen.definitions)
         with phases.phase("Load the data"):
-            complaints += self._load_data()
+            complaints += self._load_data(_not_created(complaints))
         with phases.phase("Build indexes, keys and the rest"):
             complaints += self._step(chosen.finish, self._way.jobs)
             complaints += self._step(chosen.attachments)
         return complaints
 
-    def _load_data(self) -> tuple[Complaint, ...]:
+    def _load_data(self, not_created: Collection[tuple[str, str]]) -> tuple[Complaint, ...]:
         way, fetcher = self._way, self._opened.fetcher
         share = (way.scratch_limit_bytes - len(self._opened.toc)) // (2 * (way.jobs + 1))
         batch_bytes = min(max(share, _SMALLEST_BATCH), _LARGEST_BATCH)
-        loads = divide(self._chosen.data, self._opened.manifest.members, fetcher.read, batch_bytes)
+        data = [
+            entry
+            for entry in self._chosen.data
+            if (entry.schema or "", entry.name) not in not_created
+        ]
+        loads = divide(data, self._opened.manifest.members, fetcher.read, batch_bytes)
         loader = DataLoader(
             Feeder(fetcher, self._folder),
             lambda load: self._start(load.ids, jobs=1),
@@ -122,3 +127,13 @@ class Loading:
 
     def _complaints(self, process: RunningLoad) -> tuple[Complaint, ...]:
         return process.complaints(self._names, self._needed)
+
+
+def _not_created(complaints: Sequence[Complaint]) -> set[tuple[str, str]]:
+    """Tables that could not be created. If one of that name is there, it is somebody else's, and
+    its rows are not ours to add to."""
+    return {
+        (each.about.schema, each.about.name)
+        for each in complaints
+        if each.about and each.severity is Severity.FATAL
+    }

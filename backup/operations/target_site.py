@@ -93,8 +93,14 @@ def prepare(
     complaints: tuple[Complaint, ...] = ()
     if globals_script is not None:
         complaints += load_globals(site.source, globals_script)
+    elif options.with_globals:
+        console.warning(
+            "The backup holds no roles",
+            "the source did not let its login read them, so with-globals creates none",
+        )
     if not site.exists:
-        complaints += create_database(site.source, definition_of(contents, options))
+        definition = definition_of(contents, options)
+        complaints += create_database(site.source, definition, options.role)
         site = replace(site, connection=_connected(site.source, options, undo), exists=True)
     connection = site.connection
     if site.leftover:
@@ -143,13 +149,19 @@ def _connected(source: Source, options: RestoreSettings, undo: ExitStack) -> Con
     return connection
 
 
+def large_objects(entry: Entry) -> tuple[int, ...]:
+    """The oids of the large objects that an entry makes; none for other kinds."""
+    if entry.kind == "BLOB METADATA":
+        # Its definition is a list of numbers: src/bin/pg_dump/pg_backup_archiver.c.
+        return tuple(map(int, entry.definition.split()))
+    return (int(entry.name),) if entry.kind == "BLOB" else ()
+
+
 def _drops(chosen: Chosen) -> Iterator[Drop]:
     """What takes away all that is chosen, the last first."""
     entries: Sequence[Entry] = (*chosen.definitions, *chosen.finish, *chosen.attachments)
     for entry in reversed(entries):
-        if entry.kind == "BLOB METADATA":
-            # Its definition is a list of numbers: src/bin/pg_dump/pg_backup_archiver.c.
-            for line in entry.definition.split():
-                yield Drop.of_large_object(int(line))
+        if oids := large_objects(entry):
+            yield from map(Drop.of_large_object, oids)
         elif entry.drop:
             yield Drop(ObjectName(entry.kind, entry.schema or "", entry.name), entry.drop)

@@ -65,17 +65,20 @@ def exists(connection: Connection, name: str) -> bool:
     return connection.execute(_EXISTS, (name,)).fetchone() is not None
 
 
-def create_database(target: Source, definition: DatabaseDefinition) -> tuple[Complaint, ...]:
+def create_database(
+    target: Source, definition: DatabaseDefinition, role: str | None = None
+) -> tuple[Complaint, ...]:
     """Create the database `target.database`, and set for it what its users had set.
 
-    What could keep the restore itself out (owner, grants, limits, read-only) is for
-    `finish_database`. Raises InputError where the database exists or its locale does not,
-    AccessError where the login may not.
+    It belongs to `role` where one is to restore into it, else to the login. What could keep the
+    restore itself out (owner, grants, limits, read-only) is for `finish_database`. Raises
+    InputError where the database exists or its locale does not, AccessError where the login may
+    not.
     """
     name = target.database
     complaints: list[Complaint] = []
     with maintenance(target) as connection:
-        statement = _creation(connection, name, definition.create, complaints)
+        statement = _creation(connection, name, definition.create, role, complaints)
         _create(connection, name, statement)
         early = (each for each in _properties(name, definition) if not _keeps_out(each))
         complaints += _run(connection, name, early)
@@ -97,7 +100,13 @@ def finish_database(
     return tuple(complaints)
 
 
-def _creation(connection: Connection, name: str, create: str, complaints: list[Complaint]) -> str:
+def _creation(
+    connection: Connection,
+    name: str,
+    create: str,
+    role: str | None,
+    complaints: list[Complaint],
+) -> str:
     """The CREATE DATABASE of the archive for this server."""
     statements = [tokens for tokens in split(create) if tokens[:2] == ["CREATE", "DATABASE"]]
     if len(statements) != 1:
@@ -129,6 +138,8 @@ def _creation(connection: Connection, name: str, create: str, complaints: list[C
                     "the database lies in the server's default tablespace",
                 )
             )
+    if role is not None:
+        wanted["OWNER"] = quoted(role)
     clauses = " ".join(f"{key} = {value}" for key, value in wanted.items())
     return f"CREATE DATABASE {quoted(name)} WITH {clauses};"
 

@@ -100,6 +100,24 @@ def refuse_unwritable(target: Target) -> None:
         )
 
 
+def refuse_closed(target: Target, schemas: Iterable[str]) -> None:
+    """Raise AccessError where the login may create nothing in a schema that is there.
+
+    From 15 on only the owner of a database may do so in `public`:
+    https://www.postgresql.org/docs/15/ddl-schemas.html#DDL-SCHEMAS-PATTERNS
+    """
+    closed = sorted(target.closed_schemas & set(schemas))
+    if closed:
+        named = ", ".join(map(shown, closed[:_SHOWN]))
+        listed = ", ".join(map(quoted, closed))
+        raise AccessError(
+            f"{shown(target.login)} may not create anything in the schema {named}",
+            detail="it lacks the privilege CREATE on the schema, and the backup has objects for it",
+            hint=f"GRANT CREATE ON SCHEMA {listed} TO {quoted(target.login)};"
+            " or restore as the owner of the database.",
+        )
+
+
 def refuse_collisions(target: Target, wanted: Iterable[ObjectName]) -> None:
     """Raise InputError where objects to restore are there already, so that none is overwritten.
 

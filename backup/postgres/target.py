@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +43,14 @@ _SCHEMAS_OF_EXTENSIONS = """
 SELECT n.nspname FROM pg_catalog.pg_extension e
 JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 """
+# Of schemas that are there, as pg_restore will use them.
+_CLOSED = """
+SELECT nspname FROM pg_catalog.pg_namespace
+WHERE NOT pg_catalog.has_schema_privilege(oid, 'CREATE')
+"""
+_LARGE_OBJECTS_AMONG = """
+SELECT oid::bigint FROM pg_catalog.pg_largeobject_metadata WHERE oid = ANY (%s::oid[]) ORDER BY 1
+"""
 _DATA_DIRECTORY = "SELECT pg_catalog.current_setting('data_directory')"
 
 
@@ -60,7 +68,8 @@ class Target:
     """The database to restore into, as it was before the restore.
 
     `endpoints` are all the addresses and ports by which it is known, `login` who writes (after a
-    SET ROLE the role), `holds` what users made there. `free_bytes` is None where it is not known.
+    SET ROLE the role), `holds` what users made there, `closed_schemas` those in which the login
+    may create nothing. `free_bytes` is None where it is not known.
     """
 
     server: ServerVersion
@@ -74,6 +83,7 @@ class Target:
     is_superuser: bool
     is_rds_superuser: bool
     may_create: bool
+    closed_schemas: frozenset[str]
     may_create_roles: bool
     read_only: bool
     free_bytes: int | None
@@ -116,6 +126,7 @@ def read_target(connection: Connection, host: str, port: str) -> Target:
                 for name, version, installed, trusted in connection.execute(_EXTENSIONS)
             }
             of_extensions = {name for (name,) in connection.execute(_SCHEMAS_OF_EXTENSIONS)}
+            closed = frozenset(name for (name,) in connection.execute(_CLOSED))
             directory = _data_directory(connection)
         holds = objects_in(connection)
     except psycopg.Error as error:
@@ -135,10 +146,20 @@ def read_target(connection: Connection, host: str, port: str) -> Target:
         is_superuser=is_superuser,
         is_rds_superuser=is_rds_superuser,
         may_create=may_create,
+        closed_schemas=closed,
         may_create_roles=may_create_roles or is_superuser,
         read_only=read_only,
         free_bytes=_free_bytes(directory) if _runs_here(connection.info.backend_pid) else None,
     )
+
+
+def large_objects_among(connection: Connection, oids: Sequence[int]) -> list[int]:
+    """Which of those large objects the database has."""
+    try:
+        with connection.transaction():
+            return [oid for (oid,) in connection.execute(_LARGE_OBJECTS_AMONG, [list(oids)])]
+    except psycopg.Error as error:
+        raise query_failure(error, "looking for large objects") from error
 
 
 def _is_ours(name: ObjectName, of_extensions: set[str]) -> bool:
