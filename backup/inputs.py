@@ -52,6 +52,8 @@ def read(values: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
         _require_backup(reader, settings)
     if settings.operation == "restore":
         _require_target(reader, settings)
+    if settings.operation == "verify":
+        _require_whole(reader, settings)
     if reader.faults:
         raise InputError.from_faults(reader.faults)
     return settings
@@ -269,6 +271,17 @@ def _require_target(reader: Reader, settings: Settings) -> None:
                      f"the target is {name}: correct the one or the other")  # fmt: skip
 
 
+def _require_whole(reader: Reader, settings: Settings) -> None:
+    """A drill is of a whole backup, alone in its database."""
+    for name in ("tables", "schemas", "allow-existing", "clean"):
+        if reader.given(name) and reader.text(name) != "false":
+            reader.fault(name, "is for restores, and a drill takes the whole backup",
+                         "leave it out")  # fmt: skip
+    if settings.target and settings.verify.sample > 1:
+        reader.fault("sample", "is more than one, and target-url is one database",
+                     "drill one backup there, or leave target-url out")  # fmt: skip
+
+
 def _restore(reader: Reader, dump: DumpSettings) -> RestoreSettings:
     return RestoreSettings(
         backup_id=reader.text("backup-id"),
@@ -296,9 +309,14 @@ def _thaw(reader: Reader) -> ThawSettings:
 
 
 def _verify(reader: Reader) -> VerifySettings:
+    depth = reader.choice("verify-depth", ("objects", "archive", "restore"))
+    for name in ("check-sql", "max-restore-minutes"):
+        if reader.given(name) and depth != "restore":
+            reader.fault(name, f"needs a restore, and verify-depth is {depth}",
+                         "leave out the one or the other")  # fmt: skip
     return VerifySettings(
         after_backup=reader.flag("verify"),
-        depth=reader.choice("verify-depth", ("objects", "archive", "restore")),
+        depth=depth,
         sample=reader.number("sample", 1, 100),
         check_sql=reader.text("check-sql") or None,
         max_restore_seconds=reader.quantity("max-restore-minutes", 60),

@@ -53,7 +53,7 @@ def majors(image: str) -> list[int]:
 def test_the_image_has_every_program_of_its_clients_and_each_runs(
     image: str, majors: list[int]
 ) -> None:
-    programs = ("pg_dump", "pg_dumpall", "pg_restore", "psql")
+    programs = ("pg_amcheck", "pg_dump", "pg_dumpall", "pg_restore", "psql")
     for major in majors:
         folder = f"/usr/lib/postgresql/{major}/bin"
         told = inside(image, "; ".join(f"{folder}/{name} --version" for name in programs))
@@ -69,6 +69,60 @@ def test_the_image_has_the_clients_of_every_supported_major(majors: list[int]) -
             " workflow `test` builds it from apt.postgresql.org"
         )
     assert [] == missing
+
+
+# One server of each major that the image has, with what a drill needs of it.
+THROWAWAY = """
+import sys
+sys.path.insert(0, "/app")
+from pathlib import Path
+from backup.postgres.connection import connect
+from backup.postgres.locales import create_like
+from backup.postgres.servers import installed_servers
+from backup.postgres.throwaway import throwaway_server
+
+like = "CREATE DATABASE shop WITH TEMPLATE = template0 ENCODING = 'UTF8' LOCALE = 'sv_SE.UTF-8';"
+for programs in installed_servers({}):
+    with throwaway_server(programs, Path("/tmp")) as server:
+        made = create_like(server, "shop", "UTF8", like)
+        with connect(made.source) as connection:
+            connection.execute("CREATE EXTENSION pg_trgm; CREATE EXTENSION xml2")
+            connection.execute('CREATE COLLATION odd (provider = icu, locale = "de-AT")')
+            query = "SELECT string_agg(x, '' ORDER BY x) FROM unnest('{ä,z}'::text[]) x"
+            print(programs.major, *connection.execute(query).fetchone(), *made.notes)
+print(*Path("/tmp").iterdir())
+"""
+
+
+def test_the_image_has_the_servers_of_every_supported_major(image: str, majors: list[int]) -> None:
+    found = inside(image, "ls -d /usr/lib/postgresql/*/bin/initdb")
+    servers = [int(path.split("/")[4]) for path in found.split()]
+    if {15, 17} == set(servers) and {15, 17, 18} == set(majors):
+        pytest.skip(
+            "this image was built from Debian's own suites, whose server 18 runs on a later one"
+            " alone: the workflow `test` builds it from apt.postgresql.org"
+        )
+    assert list(MAJORS) == sorted(servers)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [[], ["--user", "1001:1001"], ["--read-only", "--tmpfs", "/tmp:mode=1777"]],  # noqa: S108
+    ids=["as the runner", "as nobody known", "on a system that is read-only"],
+)
+def test_throwaway_servers_of_every_major_start_in_the_image(image: str, way: list[str]) -> None:
+    python = ["--entrypoint", "/opt/venv/bin/python", image, "-E", "-s", "-c", THROWAWAY]
+    run = subprocess.run(
+        ["docker", "run", "--rm", "--network", "none", *way, *python],
+        capture_output=True,
+        text=True,
+    )
+    majors = [
+        path.split("/")[4]
+        for path in inside(image, "ls -d /usr/lib/postgresql/*/bin/initdb").split()
+    ]
+    assert "" == run.stderr
+    assert [*(f"{major} zä" for major in majors), ""] == run.stdout.splitlines()
 
 
 def test_the_image_holds_nothing_that_installs_or_compiles(image: str) -> None:

@@ -5,7 +5,6 @@ The runner sends SIGINT, 7.5 s later SIGTERM, and 2.5 s later it kills.
 
 from __future__ import annotations
 
-import re
 import signal
 import time
 from collections.abc import Iterator
@@ -64,12 +63,6 @@ def listens(pid: int) -> bool:
 
 def is_stopped(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-
-
-def listens(pid: int) -> bool:
-    """Whether it has its handlers: Python's own takes SIGINT, and only ours SIGTERM."""
-    caught = re.search(r"^SigCgt:\s*(\w+)", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
 
 @BOTH

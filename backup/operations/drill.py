@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -15,10 +14,11 @@ from backup.aws.s3_reading import ReadableBucket
 from backup.aws.session import AwsSession
 from backup.console import Console
 from backup.errors import BackupError, InputError, VerificationError
-from backup.model import Complaint, Severity, StoredObject
+from backup.model import Complaint, Severity
 from backup.operations.choosing import restorer_for
 from backup.operations.drill_place import DrillPlace, excluded_by, throwaway_place
-from backup.operations.finding import Chosen
+from backup.operations.finding import Located
+from backup.operations.looking import agreement, look_at_objects, read_archive
 from backup.operations.obtaining import OpenedBackup, opened, thaw_data
 from backup.operations.phases import Phases
 from backup.operations.proving import ProofPlan, prove
@@ -29,11 +29,10 @@ from backup.operations.sources import find_source
 from backup.operations.target_site import Site, finish, prepare, reach
 from backup.postgres.connection import connect
 from backup.postgres.loading import session_settings
+from backup.postgres.questions import to_ask
 from backup.settings import Settings, SourceSettings
-from backup.verdicts import Check, Finding, Proof, TableProof, Verdict, check
-from backup.wording import count, duration, size
-
-_THREADS = 8
+from backup.verdicts import Check, Finding, Proof, Verdict, check
+from backup.wording import duration
 
 
 @dataclass(frozen=True)
@@ -84,8 +83,10 @@ class Driller:
         self._phases = phases
         self._console = console
         self._environment = environment
+        # Read before the restore, at whose end they are asked.
+        self._queries = _queries(settings.verify.check_sql)
 
-    def drill(self, place: Chosen, *, is_newest: bool) -> Drill:
+    def drill(self, place: Located, *, is_newest: bool) -> Drill:
         """Drill a backup; whatever goes wrong is part of what it finds out."""
         clock, began = _Clock(), datetime.now(UTC)
         depth, error = self._settings.verify.depth, None
@@ -115,7 +116,7 @@ class Driller:
             error=error,
         )
 
-    def _prove(self, place: Chosen, clock: _Clock, undo: ExitStack) -> Proof:
+    def _prove(self, place: Located, clock: _Clock, undo: ExitStack) -> Proof:
         settings, console = self._settings, self._console
         with self._phases.phase(f"Open {place.entry.id}"):
             backup = undo.enter_context(opened(self._bucket, place, settings, console))
@@ -123,68 +124,18 @@ class Driller:
                 thaw_data(self._bucket, backup, backup.contents.entries, settings.thaw, console)
         if settings.verify.depth == "objects":
             with self._phases.phase("Look at the objects"):
-                return Proof((self._objects(backup),), ())
+                return Proof((agreement(backup), look_at_objects(self._bucket, backup)), ())
         scratch = undo.enter_context(scratch_folder())
         if settings.verify.depth == "archive":
             with self._phases.phase("Read the archive"):
                 return self._archive(backup, scratch)
         return self._restore(backup, scratch, clock, undo)
 
-    def _objects(self, backup: OpenedBackup) -> Check:
-        """Size and checksum of each, as S3 keeps them."""
-
-        def look(each: StoredObject) -> list[Finding]:
-            state = self._bucket.head(backup.place.root + each.key)
-            if state.size != each.size:
-                text = f"{each.key} has {state.size:,} bytes instead of {each.size:,}"
-                return [Finding(Verdict.FAILED, text)]
-            if state.crc64nvme is None:
-                text = f"{each.key}: the store keeps no checksum of it"
-                return [Finding(Verdict.NOT_PROVEN, text)]
-            if state.crc64nvme != each.crc64nvme:
-                return [Finding(Verdict.FAILED, f"{each.key} has another checksum")]
-            return []
-
-        objects = backup.manifest.objects
-        with ThreadPoolExecutor(_THREADS) as threads:
-            findings = [each for found in threads.map(look, objects) for each in found]
-        fine = f"{count(len(objects), 'object')}, {size(backup.manifest.stored_bytes)}"
-        return check("objects", findings, f"{fine}, with the right sizes and checksums")
-
     def _archive(self, backup: OpenedBackup, scratch: Path) -> Proof:
-        """Every byte is fetched, hashed, decompressed and parsed; rows are counted."""
-        manifest, settings = backup.manifest, self._settings.restore
-        client = restorer_for(
-            manifest.client, manifest.compression, manifest.server, self._environment
-        )
+        manifest, environment = backup.manifest, self._environment
+        client = restorer_for(manifest.client, manifest.compression, manifest.server, environment)
         reader = ArchiveReader(backup, client, scratch / "archive")
-        found = reader.rows(settings.jobs, self._console)
-        counted = {(each.schema, each.name): each.rows for each in manifest.inventory.relations}
-        tables = []
-        for member in manifest.members:
-            if member.table is None:
-                continue
-            promised = counted.get((member.schema or "", member.table))
-            rows = found[member.data_file]
-            fits = promised in (None, rows)
-            tables.append(
-                TableProof(
-                    schema=member.schema or "",
-                    table=member.table,
-                    rows=rows,
-                    bytes=member.size,
-                    sha256=member.sha256,
-                    verdict=Verdict.PROVEN if fits else Verdict.FAILED,
-                    how="digest is right" if fits else f"the manifest counts {promised:,} rows",
-                )
-            )
-        wrong = [
-            Finding(each.verdict, f"{each.schema}.{each.table}: {each.how}")
-            for each in tables
-            if each.verdict is not Verdict.PROVEN
-        ]
-        fine = f"{count(len(manifest.members), 'file')} read, {size(backup.fetcher.bytes_fetched)}"
-        return Proof((check("archive", wrong, f"{fine}, every digest right"),), tuple(tables))
+        return read_archive(backup, reader, self._settings.restore.jobs, self._console)
 
     def _restore(
         self, backup: OpenedBackup, scratch: Path, clock: _Clock, undo: ExitStack
@@ -223,14 +174,15 @@ class Driller:
                 scratch_limit_bytes=options.scratch_limit_bytes,
                 excluded=place.excluded,
                 amcheck=site is None,
-                check_sql=_queries(settings.verify.check_sql),
+                check_sql=self._queries,
             ),
             phases,
             console,
             environment,
         )
         restored = check("restore", _complained(complaints), "pg_restore met no error that counts")
-        return replace(proof, checks=(restored, *proof.checks), notes=(*place.notes, *proof.notes))
+        checks = (agreement(backup), restored, *proof.checks)
+        return replace(proof, checks=checks, notes=(*place.notes, *proof.notes))
 
     def _named_place(
         self, backup: OpenedBackup, target: SourceSettings, undo: ExitStack
@@ -277,10 +229,12 @@ def _queries(path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        return Path(path).read_text(encoding="utf-8")
+        text = Path(path).read_text(encoding="utf-8")
+        to_ask(text)
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"check-sql: {path!r} cannot be read",
             detail=str(error),
             hint="check the repository out before this step, and give the path from its root",
         ) from error
+    return text

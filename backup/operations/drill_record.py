@@ -59,8 +59,8 @@ def encode(drill: Drill, finished: datetime, environment: Mapping[str, str]) -> 
         "verdict": drill.verdict.value,
         "began": _utc(drill.began),
         "finished": _utc(finished),
-        "restore_seconds": drill.restore_seconds,
-        "age_seconds": drill.age_seconds,
+        "restore_seconds": _rounded(drill.restore_seconds),
+        "age_seconds": _rounded(drill.age_seconds),
         "action": {"version": __version__, "run": run.url if run else None},
         "checks": [
             {"name": each.name, "verdict": each.verdict.value, "detail": each.detail}
@@ -81,7 +81,7 @@ def encode(drill: Drill, finished: datetime, environment: Mapping[str, str]) -> 
         for each in drill.proof.tables
     ]
     lines = [f"{_json(name)}: {_json(value)}" for name, value in head.items()]
-    lines.append('"tables": [\n    ' + ",\n    ".join(map(_json, tables)) + "\n  ]")
+    lines.append('"tables": [' + ",".join(f"\n    {_json(each)}" for each in tables) + "]")
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode("utf-8", "backslashreplace")
 
 
@@ -90,8 +90,7 @@ def history(bucket: Bucket, prefix: str, database: str) -> list[PastDrill]:
     found = drills(prefix, bucket.list(database_prefix(prefix, database)))
     past = []
     for each in found[-_MOST_PAST:]:
-        # Written by us, or by who may write beside the backups: nothing is believed beyond this.
-        told = json.loads(bucket.read(each.key))
+        told = _told(bucket.read(each.key))
         seconds = told.get("restore_seconds")
         past.append(
             PastDrill(
@@ -101,6 +100,19 @@ def history(bucket: Bucket, prefix: str, database: str) -> list[PastDrill]:
             )
         )
     return past
+
+
+def _told(content: bytes) -> dict[str, Any]:
+    """A result; empty where it is none, for anyone who may write here may have written it."""
+    try:
+        told = json.loads(content)
+    except ValueError:
+        return {}
+    return told if isinstance(told, dict) else {}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 def _utc(time: datetime) -> str:

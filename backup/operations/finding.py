@@ -18,7 +18,7 @@ _MOST_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class Located:
     """A backup as it lies in the bucket, its manifest unread.
 
     `root` is the prefix of all its keys, with its slash; `stored` is what lies there now, by key
@@ -62,7 +62,7 @@ def find_backup(bucket: ReadableBucket, prefix: str, database: str, wanted: str)
     return read_manifest(bucket, choose_backup(bucket, prefix, database, wanted))
 
 
-def choose_backup(bucket: ReadableBucket, prefix: str, database: str, wanted: str) -> Chosen:
+def choose_backup(bucket: ReadableBucket, prefix: str, database: str, wanted: str) -> Located:
     """The same without reading the manifest, which may have to be thawed before."""
     under = database_prefix(prefix, database)
     found = entries(prefix, bucket.list(under))
@@ -82,10 +82,10 @@ def choose_backup(bucket: ReadableBucket, prefix: str, database: str, wanted: st
             detail=f"{bucket.uri(entry.manifest_key)} was there a moment ago",
             hint="a lifecycle rule or a person is deleting this backup: choose another",
         )
-    return Chosen(entry, root, MappingProxyType(stored))
+    return Located(entry, root, MappingProxyType(stored))
 
 
-def read_manifest(bucket: ReadableBucket, chosen: Chosen) -> Found:
+def read_manifest(bucket: ReadableBucket, chosen: Located) -> Found:
     """Read the manifest, and compare it with its place and with the listing of its objects."""
     entry = chosen.entry
     uri = bucket.uri(entry.manifest_key)
@@ -109,7 +109,7 @@ def read_manifest(bucket: ReadableBucket, chosen: Chosen) -> Found:
     return Found(entry, manifest, chosen.root, MappingProxyType(stored))
 
 
-def _check_objects(manifest: Manifest, chosen: Chosen) -> None:
+def _check_objects(manifest: Manifest, chosen: Located) -> None:
     """Every object is there with its size. Raises VerificationError."""
     wrong: list[str] = []
     for each in manifest.objects:

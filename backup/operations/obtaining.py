@@ -14,7 +14,7 @@ from backup.archive.toc import Entry, TableOfContents
 from backup.aws.s3_reading import ReadableBucket
 from backup.console import Console
 from backup.errors import DumpError, VerificationError
-from backup.operations.finding import Chosen, choose_backup, read_manifest
+from backup.operations.finding import Located, choose_backup, read_manifest
 from backup.operations.thawing import MAYBE_ARCHIVED, Thawed, thaw
 from backup.settings import Settings, ThawSettings
 from backup.wording import count, duration, size
@@ -31,7 +31,7 @@ class OpenedBackup:
     """
 
     manifest: Manifest
-    place: Chosen
+    place: Located
     codec: str
     toc: bytes
     contents: TableOfContents
@@ -49,7 +49,7 @@ def connections(jobs: int) -> int:
     return Fetcher.threads(jobs + 1) + 1
 
 
-def find(bucket: ReadableBucket, settings: Settings, wanted: str) -> Chosen:
+def find(bucket: ReadableBucket, settings: Settings, wanted: str) -> Located:
     """The backup that `wanted` means, unread. Raises InputError, AccessError or StorageError."""
     assert settings.database is not None  # noqa: S101 - inputs without one were refused
     return choose_backup(bucket, settings.bucket.prefix, settings.database, wanted)
@@ -57,7 +57,7 @@ def find(bucket: ReadableBucket, settings: Settings, wanted: str) -> Chosen:
 
 @contextmanager
 def opened(
-    bucket: ReadableBucket, place: Chosen, settings: Settings, console: Console
+    bucket: ReadableBucket, place: Located, settings: Settings, console: Console
 ) -> Iterator[OpenedBackup]:
     """Read what is to be known of a backup before anything is done with its data.
 

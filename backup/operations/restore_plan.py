@@ -143,7 +143,7 @@ def _needed(chosen: Chosen, options: RestoreSettings) -> frozenset[int]:
 
 def _made(chosen: Chosen, needed: frozenset[int]) -> Iterator[ObjectName]:
     """What must not be there yet."""
-    for entry in chosen.definitions:
+    for entry in (*chosen.definitions, *chosen.finish):
         if entry.dump_id not in needed and entry.kind not in ("SCHEMA", "EXTENSION"):
             yield ObjectName(entry.kind, entry.schema or "", entry.name)
 

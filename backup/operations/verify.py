@@ -9,7 +9,7 @@ from backup.archive.catalogue import choose, database_prefix, entries
 from backup.aws.s3 import Bucket
 from backup.aws.session import AwsSession, open_session
 from backup.console import Console
-from backup.errors import AccessError
+from backup.errors import AccessError, StorageError
 from backup.github.id_token import id_token_loader
 from backup.model import BackupEntry
 from backup.operations.drill import Drill, Driller
@@ -69,6 +69,7 @@ def _sample(bucket: Bucket, settings: Settings) -> list[BackupEntry]:
 def _history(bucket: Bucket, settings: Settings, console: Console) -> list[PastDrill]:
     try:
         return history(bucket, settings.bucket.prefix, settings.database or "")
-    except AccessError as error:
+    except (AccessError, StorageError) as error:
+        # This drill is done and kept, and what it found is worth more than how it was before.
         console.warning("Past drills cannot be shown", "\n".join(error.lines()))
         return []

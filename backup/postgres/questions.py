@@ -10,6 +10,7 @@ import psycopg
 from backup.errors import InputError
 from backup.postgres.connection import Source, connect, hang_up
 from backup.verdicts import Check, Finding, Verdict, check
+from backup.wording import count
 
 _NAME = "check-sql"
 _TIMEOUT_MS = 5 * 60 * 1000
@@ -44,11 +45,8 @@ def queries(text: str) -> Iterator[str]:
     yield text[begun:].strip()
 
 
-def ask(source: Source, text: str) -> Check:
-    """Ask each query by itself, read only. One that fails, or is not one true, is named.
-
-    Raises InputError for a text without queries, AccessError or DumpError for no connection.
-    """
+def to_ask(text: str) -> list[str]:
+    """The queries of a file without those that are comments alone. Raises InputError for none."""
     asked = [query for query in queries(text) if _bare(query)]
     if not asked:
         raise InputError(
@@ -56,6 +54,15 @@ def ask(source: Source, text: str) -> Check:
             detail="a file of comments alone proves nothing",
             hint="write queries that return true, as in SELECT count(*) > 0 FROM orders;",
         )
+    return asked
+
+
+def ask(source: Source, text: str) -> Check:
+    """Ask each query by itself, read only. One that fails, or is not one true, is named.
+
+    Raises InputError for a text without queries, AccessError or DumpError for no connection.
+    """
+    asked = to_ask(text)
     connection = connect(source)
     try:
         connection.read_only = True
@@ -66,7 +73,7 @@ def ask(source: Source, text: str) -> Check:
                 findings.append(Finding(Verdict.FAILED, f"{shown}: {problem}"))
     finally:
         hang_up(connection)
-    return check(_NAME, findings, f"{len(asked)} queries, each true")
+    return check(_NAME, findings, f"{count(len(asked), 'query', 'queries')}, each true")
 
 
 def _ask(connection: psycopg.Connection[tuple[object, ...]], query: str) -> str:
