@@ -114,13 +114,14 @@ def indexed(connection: psycopg.Connection, megabytes: int) -> None:
         stored *= megabytes / _CHOSEN_OF
         chosen += stored * _TEXT_PER_STORED
         rows = max(1, round(stored * rows_per_stored))
+        columns = _LARGE["document"][1].format(rows=_BASE_ROWS)
         with connection.transaction():
             connection.execute(f"CREATE TABLE {name} AS TABLE document_base WITH NO DATA".encode())
-            connection.execute(
-                f"INSERT INTO {name} SELECT {_LARGE['document'][1].format(rows=_BASE_ROWS)}"
-                f" FROM generate_series(0, {rows // _BASE_ROWS}) AS copy, document_base"
-                f" WHERE id + copy * {_BASE_ROWS} <= {rows}".encode()
-            )
+            for copy, first in enumerate(range(0, rows, _BASE_ROWS)):
+                connection.execute(
+                    f"INSERT INTO {name} SELECT {columns} FROM document_base,"
+                    f" (SELECT {copy} AS copy) AS copies WHERE id <= {rows - first}".encode()
+                )
     _fill(connection, megabytes - round(chosen))
     for name, indexes in _INDEXES.items():
         connection.execute(f"ALTER TABLE {name} ADD PRIMARY KEY (id)".encode())

@@ -1,4 +1,4 @@
-"""What every test of a restore asks: is the target whole, untouched, or marked as not to be used?"""
+"""What every test of a restore asks: is the target whole, untouched, or marked as unusable?"""
 
 from __future__ import annotations
 

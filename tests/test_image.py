@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -123,6 +125,88 @@ def test_throwaway_servers_of_every_major_start_in_the_image(image: str, way: li
     ]
     assert "" == run.stderr
     assert [*(f"{major} zä" for major in majors), ""] == run.stdout.splitlines()
+
+
+SUPPLY = """
+import sys
+sys.path.insert(0, "/app")
+from pathlib import Path
+from backup.model import Extension
+from backup.postgres.connection import connect
+from backup.postgres.extensions import supply
+from backup.postgres.servers import choose_server, installed_servers
+from backup.postgres.throwaway import throwaway_server
+
+wanted = [Extension(name, "1", "public") for name in ("pg_tiny", "heavy", "unheard_of")]
+with throwaway_server(choose_server(17, installed_servers({})), Path("/tmp")) as server:
+    supplied = supply(server, wanted)
+    print(*supplied.fetched)
+    for name, why in supplied.stubbed:
+        print(f"{name}: {why}")
+    with connect(server.source) as connection:
+        connection.execute("CREATE EXTENSION pg_tiny")
+        print(*connection.execute("SELECT tiny()").fetchone())
+"""
+
+
+def add_package(
+    repository: Path, name: str, version: str, depends: str, files: dict[str, str]
+) -> None:
+    """A Debian package, and its paragraph in the repository's index."""
+    tree = repository / f"tree-{name}"
+    control = {
+        "Package": name,
+        "Version": version,
+        "Architecture": "all",
+        "Maintainer": "none <none@example.org>",
+        **({"Depends": depends} if depends else {}),
+        "Description": "made for a test",
+    }
+    lines = "".join(f"{field}: {value}\n" for field, value in control.items())
+    for path, text in (files | {"DEBIAN/control": lines}).items():
+        (tree / path).parent.mkdir(parents=True, exist_ok=True)
+        (tree / path).write_text(text)
+    archive = repository / f"{name}.deb"
+    subprocess.run(["dpkg-deb", "--build", tree, archive], check=True, capture_output=True)
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    with (repository / "Packages").open("a") as index:
+        index.write(f"{lines}Filename: ./{archive.name}\nSize: {archive.stat().st_size}\n")
+        index.write(f"SHA256: {digest}\n\n")
+
+
+@pytest.mark.skipif(
+    not shutil.which("dpkg-deb"), reason="needs dpkg-deb, as Debian and Ubuntu have"
+)
+def test_an_extension_that_is_missing_is_fetched_with_what_it_needs(
+    image: str, tmp_path: Path
+) -> None:
+    share = "usr/share/postgresql/17/extension"
+    server = "postgresql-17, postgresql-17-jit-llvm (>= 14)"
+    tiny = {
+        f"{share}/pg_tiny.control": "default_version = '1'\n",
+        f"{share}/pg_tiny--1.sql": "CREATE FUNCTION tiny() RETURNS text LANGUAGE sql"
+        " AS $$ SELECT '/lib/' || pg_ls_dir('../packages/lib') $$;",
+    }
+    add_package(tmp_path, "postgresql-17-tiny", "1", f"{server}, needed", tiny)
+    add_package(tmp_path, "needed", "1", "", {"usr/lib/x/libneeded.so.1": ""})
+    add_package(tmp_path, "postgresql-17-heavy", "1", f"{server}, libc-bin (>= 9:99)", {})
+    add_package(tmp_path, "libc-bin", "9:99", "", {})
+    sources = tmp_path / "sources"
+    sources.mkdir()
+    (sources / "test.list").write_text("deb [trusted=yes allow-insecure=yes] copy:/repository ./\n")
+    volumes = ["-v", f"{tmp_path}:/repository:ro", "-v", f"{sources}:/etc/apt/sources.list.d:ro"]
+    python = ["--entrypoint", "/opt/venv/bin/python", image, "-E", "-s", "-c", SUPPLY]
+    run = subprocess.run(
+        ["docker", "run", "--rm", "--network", "none", *volumes, *python],
+        capture_output=True,
+        text=True,
+    )
+    fetched, heavy, unheard, called = run.stdout.splitlines()
+    assert "pg_tiny" == fetched
+    assert heavy.startswith("heavy: postgresql-17-heavy is for another system")
+    assert "unheard_of: no package has it" == unheard
+    assert "/lib/libneeded.so.1" == called
+    assert "" == run.stderr
 
 
 def test_the_image_holds_nothing_that_installs_or_compiles(image: str) -> None:

@@ -58,9 +58,7 @@ class Ties:
             case "TABLE ATTACH":
                 self._partition(entry)
             case "INDEX ATTACH":
-                # Where the table is attached last, its indexes are with it.
-                if all(each in self.wanted for each in self._links.needs[entry.dump_id]):
-                    self.wanted.add(entry.dump_id)
+                self._partition_of_index(entry)
             case "SEQUENCE OWNED BY":
                 self._owned_sequence(entry)
             case "MATERIALIZED VIEW DATA":
@@ -102,6 +100,20 @@ class Ties:
             self.attached.add(entry.dump_id)
         else:
             self.reasons[entry.dump_id] = f"it is a partition of {self._name(parent)}, {_NOWHERE}"
+
+    def _partition_of_index(self, entry: Entry) -> None:
+        """Where the table is attached last, its indexes are with it."""
+        # The indexes of all levels above may be named, and only the next one counts.
+        owners = {each: self._links.owners.get(each) for each in self._links.needs[entry.dump_id]}
+        for index, table in owners.items():
+            if table is None or index not in self.wanted:
+                continue
+            own_names = (entry.name, f"{self._entry(table).name} {entry.name}")
+            parent = self._links.parents.get(table)
+            if self._entry(index).name in own_names and any(
+                above == parent and each in self.wanted for each, above in owners.items() if above
+            ):
+                self.wanted.add(entry.dump_id)
 
     def _owned_sequence(self, entry: Entry) -> None:
         sequence = self._links.owners.get(entry.dump_id)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from backup.archive.emptying import emptying_first
 from backup.archive.feeding import Feeder
 from backup.archive.loads import divide
 from backup.archive.manifest import TABLE_OF_CONTENTS
@@ -93,6 +94,7 @@ class Loading:
             for entry in self._chosen.data
             if (entry.schema or "", entry.name) not in not_created
         ]
+        self._empty_first(data)
         loads = divide(data, self._opened.manifest.members, fetcher.read, batch_bytes)
         loader = DataLoader(
             Feeder(fetcher, self._folder),
@@ -101,6 +103,25 @@ class Loading:
             way.jobs,
         )
         return loader.run(loads, LoadProgress(self._console, loads))
+
+    def _empty_first(self, data: Sequence[Entry]) -> None:
+        """Have each table that was made a moment ago emptied in the transaction of its COPY.
+
+        Otherwise COPY looks for free space, and rows change their order; nor could a server of
+        wal_level minimal do without its log.
+        """
+        made = {
+            (entry.schema, entry.name)
+            for entry in self._chosen.definitions
+            if entry.kind == "TABLE"
+        }
+        fresh = [
+            entry
+            for entry in data
+            if entry.kind == "TABLE DATA" and (entry.schema, entry.name) in made
+        ]
+        contents = emptying_first(self._opened.toc, fresh, self._opened.codec)
+        (self._folder / TABLE_OF_CONTENTS).write_bytes(contents)
 
     def _step(self, entries: Sequence[Entry], jobs: int = 1) -> tuple[Complaint, ...]:
         if not entries:

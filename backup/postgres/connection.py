@@ -221,6 +221,8 @@ def child_environment(source: Source, inherited: Mapping[str, str]) -> dict[str,
     }
     # Messages in English, for the log and for those who look them up; names pass as bytes.
     environment["LC_ALL"] = "C"
+    # pg_dump writes times in the zone of its session, and a drill compares what it wrote.
+    environment["PGTZ"] = "UTC"
     if secret := source.password():
         environment["PGPASSWORD"] = secret.value
     return environment

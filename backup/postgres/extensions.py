@@ -132,8 +132,8 @@ def stub(
             old.unlink()
     _write(
         folder / f"{name}.control",
-        f"comment = 'stands in for one that is not here'\ndefault_version = '{version}'\n"
-        "encoding = 'UTF8'\nrelocatable = true\n",
+        # Without a comment: it would be one that the backup does not hold.
+        f"default_version = '{version}'\nencoding = 'UTF8'\nrelocatable = true\n",
     )
     _write(folder / f"{name}--{version}.sql", "".join(map(_create, contents)))
     return True

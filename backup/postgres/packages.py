@@ -87,6 +87,8 @@ def _fetch(apt: _Apt, server: ThrowawayServer, names: Sequence[str]) -> dict[str
         return dict.fromkeys(names, f"packages cannot be reached: {said}")
     _pretend(apt, server.programs.major)
     offered = set(apt.answer("apt-cache", "pkgnames", "postgresql-").split())
+    if not any(each.startswith(f"postgresql-{server.programs.major}-") for each in offered):
+        return dict.fromkeys(names, "packages cannot be reached")
     failures: dict[str, str] = {}
     for name in names:
         package = _package(name, server.programs.major, offered)

@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import errno
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -22,6 +21,7 @@ from backup.errors import BackupError, DumpError, StorageError
 from backup.postgres.connection import Source
 from backup.postgres.installation import Installation, look_alike, make_open
 from backup.postgres.servers import Account, ServerPrograms, prove_way, unprivileged_account
+from backup.postgres.throwaway_settings import configure, server_environment, user_with_a_name
 from backup.processes import family
 from backup.wording import size
 
@@ -33,7 +33,7 @@ _PORT = "5432"
 _LONGEST_SOCKET = 107
 _START_SECONDS, _STOP_SECONDS = 120.0, 10.0
 _MOMENT_SECONDS = 0.02
-_MIB, _GIB = 1 << 20, 1 << 30
+_MIB = 1 << 20
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -93,10 +93,10 @@ def throwaway_server(
         # What is made for the server later must be in its environment from the start.
         for name in ("locales", "packages/lib"):
             make_open(folder / name)
-        known = _environment(folder) | _known_user(folder)
+        known = server_environment(folder) | user_with_a_name(folder)
         _create(programs, folder, known, account)
         installation = look_alike(programs, folder, known, account)
-        _configure(folder, sockets, programs.major, jobs)
+        configure(folder, sockets, programs.major, jobs)
         stack.enter_context(_running(programs, folder, installation, account))
         yield ThrowawayServer(
             programs=programs,
@@ -198,106 +198,6 @@ def _as(account: Account | None) -> dict[str, Any]:
     return account.credentials() if account else {}
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    """Nothing of ours: the SQL of an archive may read the environment of its server."""
-    packages = folder / "packages"
-    environment = {
-        "PATH": "/usr/bin:/bin",
-        "LC_ALL": "C",
-        "TZ": "UTC",
-        # Where packages that are fetched for their extensions have their libraries and data.
-        "LD_LIBRARY_PATH": str(packages / "lib"),
-        "PROJ_DATA": f"{packages / 'proj'}:/usr/share/proj",
-        "GDAL_DATA": f"{packages / 'gdal'}",
-        "PERL5LIB": f"{packages / 'perl-binary'}:{packages / 'perl'}",
-    }
-    if Path("/usr/share/i18n/locales").is_dir():
-        # With it glibc leaves locale-archive alone, so only where all can be made:
-        # https://sourceware.org/glibc/manual/latest/html_node/Locale-Names.html
-        environment["LOCPATH"] = f"{folder / 'locales'}:/usr/lib/locale"
-    return environment
-
-
-def _known_user(folder: Path) -> dict[str, str]:
-    """initdb asks for the name of its user, which `docker run --user 1001` does not have."""
-    try:
-        pwd.getpwuid(os.geteuid())
-        return {}
-    except KeyError:
-        libraries = sorted(Path("/usr/lib").glob("*/libnss_wrapper.so"))
-    if not libraries:
-        return {}
-    users, groups = folder / "passwd", folder / "group"
-    users.write_text(f"drill:x:{os.geteuid()}:{os.getegid()}::/nonexistent:/bin/false\n")
-    groups.write_text(f"drill:x:{os.getegid()}:\n")
-    return {
-        "LD_PRELOAD": str(libraries[0]),
-        "NSS_WRAPPER_PASSWD": str(users),
-        "NSS_WRAPPER_GROUP": str(groups),
-    }
-
-
-def _configure(folder: Path, sockets: Path, major: int, jobs: int) -> None:
-    memory = _memory_bytes()
-    free = shutil.disk_usage(folder).free
-    settings = {
-        "listen_addresses": "",
-        # A list, whose items may be quoted.
-        "unix_socket_directories": '"' + str(sockets).replace('"', '""') + '"',
-        "unix_socket_permissions": "0700",
-        # What is lost with the machine is restored again.
-        "fsync": "off",
-        "full_page_writes": "off",
-        "synchronous_commit": "off",
-        "wal_level": "minimal",
-        "max_wal_senders": "0",
-        "wal_init_zero": "off",
-        "max_wal_size": f"{_between(128, free // 16 // _MIB, 1024)}MB",
-        "checkpoint_timeout": "1h",
-        "checkpoint_warning": "0",
-        "autovacuum": "off",
-        # A server that crashed has failed the drill.
-        "restart_after_crash": "off",
-        # Subscriptions of the source stay asleep, and nobody's triggers fire at a login.
-        "max_logical_replication_workers": "0",
-        **({"event_triggers": "off"} if major >= 17 else {}),
-        "shared_buffers": f"{_between(64, memory // 8 // _MIB, 2048)}MB",
-        "maintenance_work_mem": f"{_between(64, memory // 4 // max(jobs, 1) // _MIB, 1024)}MB",
-        "max_connections": str(4 * jobs + 24),
-        # pg_dump locks all tables in one transaction; together they are locks for 100,000.
-        "max_locks_per_transaction": str(_between(64, 100_000 // (4 * jobs + 24), 4096)),
-        # Docker gives a container 64 MB of /dev/shm, which posix would fill.
-        "dynamic_shared_memory_type": "mmap",
-        "huge_pages": "off",
-        "jit": "off",
-        "lc_messages": "C",
-        "timezone": "UTC",
-        "log_timezone": "UTC",
-        "log_min_messages": "warning",
-        "logging_collector": "off",
-    }
-    lines = [f"{name} = {_literal(value)}\n" for name, value in settings.items()]
-    with (folder / "data/postgresql.conf").open("a", encoding="utf-8") as configuration:
-        configuration.writelines(lines)
-
-
-def _literal(value: str) -> str:
-    return "'" + value.replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def _between(least: int, wanted: int, most: int) -> int:
-    return max(least, min(wanted, most))
-
-
-def _memory_bytes() -> int:
-    """What this machine has, or this container may take (cgroup 2 and 1)."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):
-            memory = min(memory, int((Path("/sys/fs/cgroup") / limit).read_text()))
-    return memory
-
-
 @contextmanager
 def _running(
     programs: ServerPrograms, folder: Path, installation: Installation, account: Account | None
@@ -309,7 +209,7 @@ def _running(
                 [str(installation.postgres), "-D", str(folder / "data")],
                 executable=str(programs.folder / "postgres"),
                 cwd=folder,
-                env=_environment(folder),
+                env=server_environment(folder),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
