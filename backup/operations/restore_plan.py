@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
+from backup.archive.completeness import contradictions
 from backup.archive.selection import Chosen, dependents, everything, of_schemas, of_tables
 from backup.archive.toc import TableOfContents
-from backup.errors import InputError
+from backup.errors import InputError, VerificationError
 from backup.model import Extension, ObjectName
 from backup.operations.obtaining import OpenedBackup
 from backup.operations.target_site import Site, large_objects
@@ -45,9 +46,10 @@ class RestorePlan:
 def plan_restore(opened: OpenedBackup, site: Site, options: RestoreSettings) -> RestorePlan:
     """Choose what to restore, and refuse a target that is not to be written to.
 
-    Raises InputError or AccessError.
+    Raises InputError, AccessError, and VerificationError for a backup that contradicts itself.
     """
     manifest, contents, target = opened.manifest, opened.contents, site.target
+    _refuse_contradictions(opened)
     if site.exists:
         refuse_unwritable(target)
         refuse_the_source(
@@ -163,6 +165,20 @@ def _roles(chosen: Chosen, options: RestoreSettings) -> Iterator[str]:
             yield entry.owner
         if entry.kind in ("ACL", "DEFAULT ACL") and not options.no_privileges:
             yield from grantees(entry.definition)
+
+
+def _refuse_contradictions(opened: OpenedBackup) -> None:
+    """An archive without a table that its manifest promises would restore without a word."""
+    manifest = opened.manifest
+    found = [*contradictions(opened.contents, manifest.members, manifest.inventory)]
+    if found:
+        more = f"; and {len(found) - _MOST_NAMES} more" if len(found) > _MOST_NAMES else ""
+        raise VerificationError(
+            f"the archive and the manifest of backup {manifest.id} contradict each other",
+            detail="; ".join(found[:_MOST_NAMES]) + more,
+            hint="restore another backup (operation: list shows them), and look who has changed"
+            " this one; by hand, pg_restore takes what there is of it",
+        )
 
 
 def _refuse_a_small_disk(opened: OpenedBackup, site: Site, chosen: Chosen) -> None:
