@@ -380,29 +380,8 @@ def test_a_newer_server_takes_the_backup(
 
 # An extension that the target lacks
 
-CONTROL = "default_version = '1'\nrelocatable = true\n"
-SCRIPT = "CREATE TYPE lab_point AS (x int, y int);"
 
-
-@pytest.fixture
-def package(postgres: PostgresServer) -> Iterator[list[Path]]:
-    """An extension's files on the server, to be taken away by the test."""
-    ((share,),) = postgres.sql("SELECT setting FROM pg_config WHERE name = 'SHAREDIR'")
-    folder = Path(share) / "extension"
-    files = [folder / "lab_point.control", folder / "lab_point--1.sql"]
-    try:
-        for path, text in zip(files, (CONTROL, SCRIPT), strict=True):
-            path.write_text(text)
-    except PermissionError:
-        pytest.skip(f"{folder} cannot be written here: .ci/run as root runs it")
-    yield files
-    for path in files:
-        path.unlink(missing_ok=True)
-
-
-def test_an_extension_that_the_target_lacks(
-    postgres: PostgresServer, strict: Ministack, package: list[Path]
-) -> None:
+def test_an_extension_that_the_target_lacks(postgres: PostgresServer, strict: Ministack) -> None:
     """Tables that need it are a reason not to begin; without them it is listed as left out."""
     statements = """
         CREATE EXTENSION lab_point;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from tests.lab.issuer import Issuer
 from tests.lab.postgres import PostgresServer, installed
 from tests.restores import databases, is_marked, told
 from tests.runbooks import Desk, clients, sit_down
+from tests.test_thawing import set_transition
 from tests.steps import back_up, database_named, forget, green
 
 pytestmark = pytest.mark.skipif(
@@ -56,6 +58,9 @@ def desk(server: PostgresServer, cloud: Cloud, tmp_path: Path) -> Iterator[Desk]
 
 def with_shop(desk: Desk) -> Iterator[Desk]:
     before = databases(desk.server)
+    desk.cloud.s3.put_bucket_versioning(
+        Bucket=desk.cloud.bucket, VersioningConfiguration={"Status": "Enabled"}
+    )
     database_named(desk.server, "shop", SHOP)
     run = green(back_up(desk.cloud, desk.server, "shop"))
     desk.filled["20261122T020000Z-1f9c3a"] = run.outputs["backup-id"]
@@ -166,10 +171,8 @@ def test_a_database_is_restored_without_this_project(desk: Desk) -> None:
     before = shop_of(desk)
     assert f"{desk.filled['20261122T020000Z-1f9c3a']}\n" == desk.type(book, "1. Choose the backup")
     desk.type(book, "1. Choose the backup", 2)
-    assert "" == desk.type(book, "2a. All of it", 0).replace("download: ", "")[:0]
-    desk.shell.run("sh -c 'exit 0'")
-    desk.type(book, "2a. All of it", 1)
-    desk.type(book, "2a. All of it", 2)
+    for number in range(3):
+        desk.type(book, "2a. All of it", number)
 
     assert "public\torders\t4000" in desk.type(book, "Check")
     assert_shop(desk, before, "restored")
@@ -193,3 +196,108 @@ def test_a_table_is_restored_without_this_project(desk: Desk) -> None:
 
     assert "TABLE DATA public orders" in listed
     assert_shop(desk, before)
+
+
+@pytest.fixture
+def cold(server: PostgresServer, moto: Moto, issuer: Issuer, tmp_path: Path) -> Iterator[Desk]:
+    """A desk whose store has an archive, and whose backup lies in it."""
+    with new_cloud(moto, issuer) as cloud:
+        for desk in with_shop(sit_down(server, cloud, tmp_path, PASSWORD)):
+            freeze(cloud)
+            yield desk
+
+
+def freeze(cloud: Cloud) -> None:
+    """What a lifecycle rule does."""
+    for key in cloud.objects():
+        cloud.s3.copy_object(
+            Bucket=cloud.bucket,
+            Key=key,
+            CopySource={"Bucket": cloud.bucket, "Key": key},
+            StorageClass="GLACIER",
+        )
+
+
+def test_an_archived_backup_is_asked_for_by_one_run_and_restored_by_the_next(
+    cold: Desk, moto: Moto
+) -> None:
+    book = cold.open("thawing.md")
+    before = shop_of(cold)
+    assert "GLACIER\t" in cold.type(book, "Is it archived?")
+    set_transition(moto, {"progression": "manual", "times": 3})
+    try:
+        first = cold.paste(book, "With the action")
+        assert 5 == first.exit_code, first.output
+        (error,) = first.errors
+        assert "is being thawed" in error.message
+        runs = 1
+        while (run := cold.paste(book, "With the action")).exit_code == 5 and runs < 9:
+            runs += 1
+    finally:
+        set_transition(moto, {"progression": "immediate"})
+
+    assert "is restored" in told(green(run))
+    assert_shop(cold, before, "shop_restored")
+
+
+def test_an_archived_backup_is_thawed_and_fetched_without_this_project(cold: Desk) -> None:
+    book = cold.open("thawing.md")
+    cold.type(book, "By hand", 0)
+    assert 'ongoing-request="false"' in cold.type(book, "By hand", 1)
+    cold.type(book, "By hand", 2)
+
+    folder = cold.shell.folder / cold.filled["20261122T020000Z-1f9c3a"]
+    assert (folder / "pack-0001.tar").exists()
+
+
+def test_a_red_drill_is_looked_into_and_the_damage_undone(desk: Desk) -> None:
+    book = desk.open("red-drill.md")
+    depths = "3. Is it this backup alone?"
+    s3, bucket = desk.cloud.s3, desk.cloud.bucket
+    (key,) = [key for key in desk.cloud.objects() if key.endswith(".tar")]
+    damaged = bytearray(desk.cloud.read(key))
+    damaged[len(damaged) // 2] ^= 1
+    s3.put_object(Bucket=bucket, Key=key, Body=bytes(damaged), ChecksumAlgorithm="CRC64NVME")
+
+    with pytest.raises(AssertionError, match="pack-0001.tar has another checksum"):
+        desk.type(book, depths, 0)
+    with pytest.raises(AssertionError, match="is damaged in this backup"):
+        desk.type(book, depths, 1)
+    *_, objects, archive = desk.type(book, "1. Which word is it?").splitlines()
+    assert "has another checksum" in objects
+    assert "is damaged in this backup" in archive
+
+    desk.type(book, depths, 3)
+    desk.type(book, depths, 5)
+    assert "proven" in desk.type(book, depths, 0)
+    assert "proven" in desk.type(book, depths, 1)
+
+
+def test_a_new_instance_is_filled_by_a_login_with_the_rights_of_rds(
+    server: PostgresServer, moto: Moto, issuer: Issuer, tmp_path: Path
+) -> None:
+    """https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Appendix.PostgreSQL.CommonDBATasks.Roles.rds_superuser.html"""
+    with (
+        PostgresServer(server.binaries) as instance,
+        new_cloud(moto, issuer) as cloud,
+        contextmanager(with_shop)(sit_down(server, cloud, tmp_path, PASSWORD)) as desk,
+    ):
+        instance.sql("CREATE ROLE master LOGIN NOSUPERUSER CREATEDB CREATEROLE PASSWORD 'm'")
+        login = json.dumps({"username": "master", "password": "m"})
+        secret = moto.client("secretsmanager").create_secret(Name="rds!db-1", SecretString=login)
+        desk.filled |= {
+            "shop-restored.abcdefghijkl.eu-central-1.rds.amazonaws.com": "127.0.0.1",
+            "5432": str(instance.port),
+            "arn:aws:secretsmanager:eu-central-1:123456789012:secret:rds!db-0123456789": secret[
+                "ARN"
+            ],
+        }
+        before = by_hand.plain(server, "shop")
+        book = desk.open("fresh-rds-instance.md")
+        print(desk.type(book, "1. What did the old one look like?", 1))
+        print(desk.type(book, "2. Create it"))
+        run = desk.paste(book, "3. Restore")
+        print(run.output, run.summary)
+        print(desk.type(book, "5. Next"))
+        green(run)
+        assert "" == by_hand.first_difference(before, by_hand.plain(instance, "shop"))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from backup import __version__, interruption
 from backup.archive import completeness
 from backup.archive.catalogue import new_place
+from backup.archive.encodings import codec_of
 from backup.archive.follow import Follower
 from backup.archive.manifest import Manifest, encode
 from backup.archive.scratch import scratch_folder
@@ -30,7 +31,7 @@ from backup.postgres.connection import connect, hang_up, pinned
 from backup.postgres.counts import tables_with_data
 from backup.postgres.dump import DumpPlan, RunningDump
 from backup.postgres.globals import dump_globals
-from backup.postgres.inventory import python_codec, read_inventory
+from backup.postgres.inventory import read_inventory
 from backup.postgres.snapshot import export_snapshot, server_version
 from backup.report.report import Report
 from backup.settings import Settings
@@ -67,7 +68,6 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
             snapshot = export_snapshot(connection, options.lock_timeout_ms)
             inventory = read_inventory(connection, options.selection)
             with_data = tables_with_data(connection, inventory, options.selection)
-            codec = python_codec(connection, inventory.encoding)
             place = new_place(settings.bucket.prefix, source.database, snapshot.time)
             console.info(
                 f"PostgreSQL {server.text} on {source.host}, {len(inventory.relations)} relations;"
@@ -104,7 +104,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
                 dump,
                 scratch_limit=options.scratch_limit_bytes,
                 modified=snapshot.time.timestamp(),
-                codec=codec,
+                codec=codec_of(inventory.encoding),
                 on_contents=begin,
             )
             if denied:

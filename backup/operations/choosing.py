@@ -51,3 +51,13 @@ def restorer_for(
             hint=f"use the action's image, or install postgresql-client-{archive.major}",
         )
     return min(able, key=lambda each: (each.major < server.major, abs(each.major - server.major)))
+
+
+def redumper_for(restorer: Client, server: ServerVersion, environment: Mapping[str, str]) -> Client:
+    """The pg_dump for what was restored: the restorer's own, unless the server is newer than it.
+
+    Raises DumpError where every pg_dump here is older.
+    """
+    if restorer.major >= server.major:
+        return restorer
+    return choose(server, installed(environment)).client

@@ -15,7 +15,7 @@ from backup.aws.session import AwsSession
 from backup.console import Console
 from backup.errors import BackupError, InputError, VerificationError
 from backup.model import Complaint, Severity
-from backup.operations.choosing import restorer_for
+from backup.operations.choosing import redumper_for, restorer_for
 from backup.operations.drill_place import DrillPlace, excluded_by, throwaway_place
 from backup.operations.finding import Located
 from backup.operations.looking import agreement, look_at_objects, read_archive
@@ -169,7 +169,7 @@ class Driller:
             place.database,
             ArchiveReader(backup, place.client, scratch / "archive").script,
             ProofPlan(
-                client=place.client,
+                client=place.redumper,
                 jobs=options.jobs,
                 scratch_limit_bytes=options.scratch_limit_bytes,
                 excluded=place.excluded,
@@ -192,14 +192,14 @@ class Driller:
         source = find_source(target, self._session, self._console)
         site = reach(source, options, undo)
         plan = plan_restore(backup, site, options)
-        client = restorer_for(
-            manifest.client, manifest.compression, site.target.server, self._environment
-        )
+        server, environment = site.target.server, self._environment
+        client = restorer_for(manifest.client, manifest.compression, server, environment)
+        redumper = redumper_for(client, server, environment)
         script = backup.globals_script() if options.with_globals else None
         site, _ = prepare(
             site, backup.contents, plan.chosen, manifest.id, script, options, undo, self._console
         )
-        place = DrillPlace(source, client, plan.chosen, excluded_by(plan.chosen), ())
+        place = DrillPlace(source, client, redumper, plan.chosen, excluded_by(plan.chosen), ())
         return place, site
 
     def _objectives(self, age: float | None, restored: float | None) -> Iterator[Check]:

@@ -11,7 +11,7 @@ from backup.archive.selection import Chosen, database_entries, dependents, every
 from backup.archive.toc import Entry, TableOfContents
 from backup.console import Console
 from backup.model import Client, Extension, ObjectName, ServerVersion
-from backup.operations.choosing import restorer_for
+from backup.operations.choosing import redumper_for, restorer_for
 from backup.operations.obtaining import OpenedBackup
 from backup.postgres.connection import Source
 from backup.postgres.extensions import ConfigSequence, ConfigTable, Contents, Supplied, supply
@@ -26,11 +26,13 @@ from backup.postgres.throwaway import prove_room, throwaway_server
 class DrillPlace:
     """An empty database to restore into; `notes` are what of the source it cannot imitate.
 
-    `client` loads and dumps it again. `excluded` is what cannot come, each with the reason.
+    `client` loads, and `redumper` dumps it again; mostly they are the same. `excluded` is what
+    cannot come, each with the reason.
     """
 
     database: Source
     client: Client
+    redumper: Client
     chosen: Chosen
     excluded: Mapping[ObjectName, str]
     notes: tuple[str, ...]
@@ -52,6 +54,7 @@ def throwaway_place(
     programs = choose_server(manifest.client.major, installed_servers(environment))
     version = ServerVersion(programs.major * 10000, programs.version)
     client = restorer_for(manifest.client, manifest.compression, version, environment)
+    redumper = redumper_for(client, version, environment)
     # Not within our own scratch folder, which the account of the server cannot enter.
     disk = scratch.parent
     prove_room(disk, manifest.inventory.database_bytes)
@@ -75,7 +78,7 @@ def throwaway_place(
         console.info(note)
     without = _without(contents, supplied)
     chosen = everything(contents, without=without)
-    return DrillPlace(made.source, client, chosen, excluded_by(chosen), tuple(notes))
+    return DrillPlace(made.source, client, redumper, chosen, excluded_by(chosen), tuple(notes))
 
 
 def excluded_by(chosen: Chosen) -> dict[ObjectName, str]:

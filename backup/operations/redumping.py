@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from backup.archive.comparison import Dump
+from backup.archive.encodings import codec_of
 from backup.archive.follow import Follower, Sent
 from backup.archive.manifest import Manifest
 from backup.archive.redump import Nowhere
@@ -20,7 +21,7 @@ from backup.postgres.clients import supports
 from backup.postgres.connection import Source, connect, hang_up, pinned
 from backup.postgres.counts import tables_with_data
 from backup.postgres.dump import DumpPlan, RunningDump
-from backup.postgres.inventory import python_codec, read_inventory
+from backup.postgres.inventory import read_inventory
 from backup.postgres.proof import indexes
 from backup.postgres.snapshot import export_snapshot
 from backup.settings import Compression, DumpSettings, Selection
@@ -66,7 +67,7 @@ def dump_again(
         inventory = read_inventory(connection, _EVERYTHING)
         tables = tables_with_data(connection, inventory, _EVERYTHING)
         usable = indexes(connection)
-        codec = python_codec(connection, backup.inventory.encoding)
+        codec = codec_of(backup.inventory.encoding)
         compression = _compression(backup.compression, client)
         scratch = undo.enter_context(scratch_folder())
         uploads = Uploads(Nowhere(), "", threads=1)

@@ -52,7 +52,6 @@ SELECT pg_catalog.to_jsonb(d), pg_catalog.pg_encoding_to_char(d.encoding)
 FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()
 """
 _DATABASE_SIZE = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database())"
-_SET_ENCODING = "SELECT pg_catalog.set_config('client_encoding', %s, true)"
 _LARGE_OBJECTS = "SELECT pg_catalog.count(*) FROM pg_catalog.pg_largeobject_metadata"
 
 
@@ -212,15 +211,3 @@ def _one(connection: Connection, statement: str) -> tuple[Any, ...]:
     row = connection.execute(statement.encode()).fetchone()
     assert row is not None  # noqa: S101 - aggregates, and the database we are in
     return row
-
-
-def python_codec(connection: Connection, encoding: str) -> str:
-    """Python's name of an encoding of PostgreSQL's. SQL_ASCII may hold anything, mostly UTF-8."""
-    if encoding == "SQL_ASCII":
-        return "utf-8"
-    try:
-        with connection.transaction(force_rollback=True):
-            connection.execute(_SET_ENCODING, (encoding,))
-            return str(connection.info.encoding)
-    except psycopg.NotSupportedError:  # one that Python does not know, such as EUC_TW
-        return "utf-8"
