@@ -90,11 +90,13 @@ def script(run: ActionRun, shell: Shell) -> bytes:
     return _RESTRICT.sub(b"", shell.run(f"pg_restore --file=- {run.outputs['backup-id']}"))
 
 
-def plain(server: PostgresServer, database: str, *options: str) -> bytes:
-    """A plain `pg_dump` by the server's own client."""
+def plain(
+    server: PostgresServer, database: str, *options: str, binaries: Path | None = None
+) -> bytes:
+    """A plain `pg_dump` by the server's own client, or by that of another folder."""
     target = psycopg.conninfo.make_conninfo(server.url(), dbname=database)
     result = subprocess.run(
-        [server.binaries / "pg_dump", f"--dbname={target}", *options],
+        [(binaries or server.binaries) / "pg_dump", f"--dbname={target}", *options],
         capture_output=True,
         check=True,
     )
