@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import quote, quote_plus
 
+_LEAST_FRACTION = 0.02
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -21,6 +23,11 @@ class Progress:
     seconds_left: float | None
     note: str = ""
     verb: str = "stored"
+
+
+def seconds_left(seconds: float, fraction: float) -> float | None:
+    """An estimate from what has passed; None before it would cease to jump about."""
+    return seconds / fraction - seconds if fraction >= _LEAST_FRACTION else None
 
 
 class Console(Protocol):

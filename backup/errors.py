@@ -90,10 +90,17 @@ class VerificationError(BackupError):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived. Not an Exception: no handler may take it for a failure to mend."""
+    """SIGINT or SIGTERM arrived. Not an Exception: no handler may take it for a failure to mend.
+
+    `consequence` is what a person has to know of the state that the run leaves.
+    """
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"interrupted by signal {signal_number}")
         self.exit_code = 128 + signal_number
         # Until the runner sends its next signal, or kills.
         self.seconds_left = 7.5 if signal_number == signal.SIGINT else 2.5
+        self.consequence = (
+            "nothing was published: what ran was stopped, and uploads were aborted (a warning names"
+            " any that were not)"
+        )

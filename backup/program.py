@@ -49,9 +49,7 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
         ended = BackupError(
             f"interrupted by {name}",
             detail="the run was cancelled, or reached its timeout-minutes",
-            hint="nothing was published: what ran was stopped, and uploads were aborted (a warning"
-            " names any that were not); a restore's target is marked as unfinished. Raise"
-            " timeout-minutes if nobody cancelled it",
+            hint=f"{interrupted.consequence}. Raise timeout-minutes if nobody cancelled it",
         )
         face.failed(ended)
         return interrupted.exit_code

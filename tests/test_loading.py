@@ -13,7 +13,7 @@ from typing import IO
 
 import pytest
 
-from backup.errors import AccessError, RestoreError
+from backup.errors import AccessError, RestoreError, VerificationError
 from backup.postgres.connection import connect
 from backup.postgres.loading import LoadPlan, RunningLoad, RunningScript, session_settings
 from backup.settings import Secret
@@ -205,7 +205,7 @@ def test_a_data_file_that_cannot_be_read_is_an_error_and_leaves_no_row(
             path.write_bytes(content[:1000])
         case "missing":
             path.unlink()
-    with pytest.raises(RestoreError, match="pg_restore cannot read the archive") as failure:
+    with pytest.raises(VerificationError, match="pg_restore cannot read the archive") as failure:
         load(replace(definitions, folder=own.folder), own)
     assert failure.value.detail
     assert 0 == rows(postgres, "noise")
@@ -214,7 +214,7 @@ def test_a_data_file_that_cannot_be_read_is_an_error_and_leaves_no_row(
 def test_a_table_of_contents_that_cannot_be_read_is_an_error(plan: LoadPlan, own: Archive) -> None:
     contents = own.folder / "toc.dat"
     contents.write_bytes(contents.read_bytes()[:500])
-    with pytest.raises(RestoreError, match="pg_restore cannot read the archive"):
+    with pytest.raises(VerificationError, match="pg_restore cannot read the archive"):
         load(replace(plan, folder=own.folder), own)
 
 
@@ -322,15 +322,15 @@ def test_limits_of_time_do_not_hold_for_a_load(postgres: PostgresServer, tmp_pat
     ):
         target = target_of(postgres, "target", "hasty")
         with connect(target) as connection:
-            assert {} == session_settings(connection)
+            assert {"synchronous_commit": "off"} == session_settings(connection, target)
         postgres.sql("ALTER ROLE hasty SET statement_timeout = '5min'")
         postgres.sql("ALTER ROLE hasty SET idle_session_timeout = '1min'")
         parameters = (("options", "-c search_path=elsewhere -c lock_timeout=1min"),)
         target = replace(target, parameters=parameters)
         with connect(target) as connection:
-            settings = session_settings(connection)
+            settings = session_settings(connection, target)
         limits = ("statement_timeout", "idle_session_timeout", "lock_timeout")
-        assert dict.fromkeys(limits, "0") == settings
+        assert dict.fromkeys(limits, "0") | {"synchronous_commit": "off"} == settings
         plan = LoadPlan(
             client_of(postgres), target, archive.folder, archive.ids(), settings=settings
         )
@@ -369,7 +369,7 @@ def test_a_script_of_damaged_data_is_an_error(postgres: PostgresServer, own: Arc
     ids = own.ids("TABLE DATA public.noise")
     with RunningScript(client_of(postgres), own.folder, ids) as running:
         running.stdout.read()
-        with pytest.raises(RestoreError, match="pg_restore cannot read the archive"):
+        with pytest.raises(VerificationError, match="pg_restore cannot read the archive"):
             wait_until(running.finished)
 
 

@@ -47,12 +47,7 @@ class Feeder:
     def prepare(self, load: Load) -> None:
         """Write the small members, each checked, and make the first pipes."""
         for member, content in self._fetcher.read_many(load.files):
-            try:
-                (self._folder / member.name).write_bytes(content)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise disk_full(str(error)) from error
-                raise
+            write(self._folder / member.name, content)
         for member in load.pipes[:_PIPES_AHEAD]:
             os.mkfifo(self._folder / member.name, 0o600)
 
@@ -95,6 +90,16 @@ class Feeder:
         finally:
             os.close(pipe)
         return True
+
+
+def write(path: Path, content: bytes) -> None:
+    """Raises StorageError where the disk is full."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise disk_full(str(error)) from error
+        raise
 
 
 def _opened(path: Path, process: LoadProcess) -> int | None:

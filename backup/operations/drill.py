@@ -90,9 +90,10 @@ class Driller:
         """Drill a backup; whatever goes wrong is part of what it finds out."""
         clock, began = _Clock(), datetime.now(UTC)
         depth, error = self._settings.verify.depth, None
+        seen: list[Check] = []
         try:
             with ExitStack() as undo:
-                proof = self._prove(place, clock, undo)
+                proof = self._prove(place, clock, seen, undo)
         except InputError:
             raise
         except BackupError as ended:
@@ -102,6 +103,7 @@ class Driller:
             about_it = isinstance(ended, VerificationError)
             verdict = Verdict.FAILED if about_it else Verdict.NOT_PROVEN
             proof = Proof((Check(depth, verdict, f"{ended.message}: {ended.detail}"),), ())
+        proof = replace(proof, checks=(*seen, *proof.checks))
         age = (began - place.entry.time).total_seconds()
         objectives = self._objectives(age if is_newest else None, clock.restored)
         return Drill(
@@ -116,17 +118,22 @@ class Driller:
             error=error,
         )
 
-    def _prove(self, place: Located, clock: _Clock, undo: ExitStack) -> Proof:
-        settings, console = self._settings, self._console
+    def _prove(self, place: Located, clock: _Clock, seen: list[Check], undo: ExitStack) -> Proof:
+        """What the depth asks for; `seen` gets what is known before."""
+        settings, console, depth = self._settings, self._console, self._settings.verify.depth
         with self._phases.phase(f"Open {place.entry.id}"):
             backup = undo.enter_context(opened(self._bucket, place, settings, console))
-            if settings.verify.depth != "objects":
+            if depth != "objects":
                 thaw_data(self._bucket, backup, backup.contents.entries, settings.thaw, console)
-        if settings.verify.depth == "objects":
-            with self._phases.phase("Look at the objects"):
-                return Proof((agreement(backup), look_at_objects(self._bucket, backup)), ())
+        with self._phases.phase("Look at the objects"):
+            seen.append(agreement(backup))
+            # Deeper down every byte of the files is hashed.
+            unchecked = Verdict.NOT_PROVEN if depth == "objects" else Verdict.PROVEN
+            seen.append(look_at_objects(self._bucket, backup, unchecked=unchecked))
+        if depth == "objects":
+            return Proof((), ())
         scratch = undo.enter_context(scratch_folder())
-        if settings.verify.depth == "archive":
+        if depth == "archive":
             with self._phases.phase("Read the archive"):
                 return self._archive(backup, scratch)
         return self._restore(backup, scratch, clock, undo)
@@ -154,7 +161,7 @@ class Driller:
                     target=place.database,
                     jobs=options.jobs,
                     scratch_limit_bytes=options.scratch_limit_bytes,
-                    settings=session_settings(connection),
+                    settings=session_settings(connection, place.database),
                 )
         folder = scratch / "restore"
         folder.mkdir()
@@ -181,8 +188,7 @@ class Driller:
             environment,
         )
         restored = check("restore", _complained(complaints), "pg_restore met no error that counts")
-        checks = (agreement(backup), restored, *proof.checks)
-        return replace(proof, checks=checks, notes=(*place.notes, *proof.notes))
+        return replace(proof, checks=(restored, *proof.checks), notes=(*place.notes, *proof.notes))
 
     def _named_place(
         self, backup: OpenedBackup, target: SourceSettings, undo: ExitStack

@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from backup.archive.feeding import Feeder
 from backup.archive.loads import Load
 from backup.model import Complaint
-from backup.operations.progress import LoadProgress
+from backup.operations.load_progress import LoadProgress
 from backup.postgres.loading import RunningLoad
 
 _LOOK_SECONDS = 0.2

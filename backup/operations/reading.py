@@ -15,13 +15,14 @@ from backup.archive.loads import Load, divide
 from backup.archive.manifest import TABLE_OF_CONTENTS
 from backup.archive.toc import Entry
 from backup.console import Console
-from backup.errors import BackupError
+from backup.errors import BackupError, VerificationError
 from backup.model import Client, Member
+from backup.operations.load_progress import LoadProgress
 from backup.operations.obtaining import OpenedBackup
-from backup.operations.progress import LoadProgress
 from backup.postgres.loading import RunningScript
 
 _BATCH_BYTES = 8 << 20
+_LOOK_SECONDS = 0.2
 
 
 class ArchiveReader:
@@ -102,11 +103,16 @@ class ArchiveReader:
                 feeding.start()
                 try:
                     yield cast(BinaryIO, process.stdout)
+                except VerificationError:
+                    # A script that ends too early does so since pg_restore has failed.
+                    if not process.stdout.read(1):
+                        _see_it_end(process)
+                    raise
                 finally:
                     # A pg_restore whose reader is gone ends, and with it the feeding.
                     process.stdout.close()
                     feeding.join()
-                process.finished()
+                _see_it_end(process)
         except BackupError as error:
             # Of a damaged member pg_restore gets no end, and stumbles as well.
             raise (failures[0] if failures else error) from error
@@ -120,3 +126,9 @@ class ArchiveReader:
             self._feeder.feed(load, process)
         except Exception as error:
             failures.append(error)
+
+
+def _see_it_end(process: RunningScript) -> None:
+    """Wait, for its output ends a moment before its exit. Raises what it failed with."""
+    while not process.finished():
+        process.wait(_LOOK_SECONDS)

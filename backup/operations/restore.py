@@ -9,7 +9,7 @@ from backup.archive.scratch import scratch_folder
 from backup.aws.s3_reading import ReadableBucket
 from backup.aws.session import open_session
 from backup.console import Console
-from backup.errors import BackupError
+from backup.errors import BackupError, Interrupted
 from backup.github.id_token import id_token_loader
 from backup.model import Severity
 from backup.operations.choosing import restorer_for
@@ -64,10 +64,10 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
         with phases.phase("Prepare the target"):
             thawed = thaw_data(bucket, backup, plan.chosen.data, settings.thaw, console)
             script = backup.globals_script() if options.with_globals else None
+            folder = undo.enter_context(scratch_folder())
             site, complaints = prepare(
                 site, backup.contents, plan.chosen, manifest.id, script, options, undo, console
             )
-            folder = undo.enter_context(scratch_folder())
             way = Way(
                 client=client,
                 target=source,
@@ -76,7 +76,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
                 no_owner=options.no_owner,
                 no_privileges=options.no_privileges,
                 role=options.role,
-                settings=session_settings(site.connection),
+                settings=session_settings(site.connection, source),
             )
             site.connection.commit()
 
@@ -95,12 +95,17 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
 @contextmanager
 def marked_as_unusable(target: Source) -> Iterator[None]:
     """Say of every failure from here on what state it leaves the target in."""
+    state = (
+        f"{shown(target.database)} is not to be used: data is missing. Until it is whole it holds"
+        f" the schema {SCHEMA}"
+    )
+    remedy = "the same restore can be run again, and first drops what this one made"
     try:
         yield
     except BackupError as error:
-        error.detail += (
-            f"\nThe target {shown(target.database)} is not to be used: data is missing. Until it is"
-            f" whole it holds the schema {SCHEMA}"
-        )
-        error.hint += "; the same restore can be run again, and first drops what this one made"
+        error.detail += f"\nThe target {state}"
+        error.hint += f"; {remedy}"
+        raise
+    except Interrupted as interrupted:
+        interrupted.consequence = f"the target {state}; {remedy}"
         raise

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backup.archive.emptying import emptying_first
-from backup.archive.feeding import Feeder
+from backup.archive.feeding import Feeder, write
 from backup.archive.loads import divide
 from backup.archive.manifest import TABLE_OF_CONTENTS
 from backup.archive.selection import Chosen
 from backup.archive.toc import Entry
 from backup.console import Console
 from backup.model import Client, Complaint, ObjectName, Severity
+from backup.operations.load_progress import LoadProgress
 from backup.operations.loading import DataLoader
 from backup.operations.obtaining import OpenedBackup
 from backup.operations.phases import Phases
-from backup.operations.progress import LoadProgress
 from backup.postgres.connection import Source
 from backup.postgres.loading import LoadPlan, RunningLoad
 
@@ -75,7 +75,7 @@ class Loading:
         Raises RestoreError, VerificationError, StorageError or AccessError where it cannot go on.
         """
         chosen = self._chosen
-        (self._folder / TABLE_OF_CONTENTS).write_bytes(self._opened.toc)
+        write(self._folder / TABLE_OF_CONTENTS, self._opened.toc)
         with phases.phase("Create tables, types and functions"):
             complaints = self._step(chosen.definitions)
         with phases.phase("Load the data"):
@@ -121,7 +121,7 @@ class Loading:
             if entry.kind == "TABLE DATA" and (entry.schema, entry.name) in made
         ]
         contents = emptying_first(self._opened.toc, fresh, self._opened.codec)
-        (self._folder / TABLE_OF_CONTENTS).write_bytes(contents)
+        write(self._folder / TABLE_OF_CONTENTS, contents)
 
     def _step(self, entries: Sequence[Entry], jobs: int = 1) -> tuple[Complaint, ...]:
         if not entries:

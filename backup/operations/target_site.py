@@ -12,7 +12,14 @@ from backup.console import Console
 from backup.errors import InputError
 from backup.model import Complaint, ObjectName
 from backup.postgres import unfinished
-from backup.postgres.connection import Connection, Source, connect, hang_up, lift_limits
+from backup.postgres.connection import (
+    Connection,
+    Source,
+    answers,
+    connect,
+    hang_up,
+    lift_limits,
+)
 from backup.postgres.databases import (
     DatabaseDefinition,
     create_database,
@@ -118,11 +125,17 @@ def finish(
     site: Site, contents: TableOfContents, options: RestoreSettings
 ) -> tuple[Complaint, ...]:
     """All is loaded: take the mark away, and give a new database its owner and grants."""
-    unfinished.end(site.connection)
-    if not options.create_database:
-        return ()
-    definition = definition_of(contents, options)
-    return finish_database(site.connection, site.source.database, definition)
+    with ExitStack() as undo:
+        connection = site.connection
+        if not answers(connection):
+            # Cut while it idled, as firewalls do. The server may not know that yet, so the lock
+            # is not asked for again.
+            connection = _session(site.source, options, undo)
+        unfinished.end(connection)
+        if not options.create_database:
+            return ()
+        definition = definition_of(contents, options)
+        return finish_database(connection, site.source.database, definition)
 
 
 def definition_of(contents: TableOfContents, options: RestoreSettings) -> DatabaseDefinition:
@@ -140,12 +153,18 @@ def definition_of(contents: TableOfContents, options: RestoreSettings) -> Databa
 
 
 def _connected(source: Source, options: RestoreSettings, undo: ExitStack) -> Connection:
+    """A session that keeps other restores out."""
+    connection = _session(source, options, undo)
+    unfinished.lock(connection)
+    return connection
+
+
+def _session(source: Source, options: RestoreSettings, undo: ExitStack) -> Connection:
     connection = connect(source)
     undo.callback(hang_up, connection)
     lift_limits(connection)
     if options.role:
         assume(connection, options.role)
-    unfinished.lock(connection)
     return connection
 
 

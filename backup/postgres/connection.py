@@ -191,6 +191,16 @@ def lift_limits(connection: Connection) -> None:
     connection.commit()
 
 
+def answers(connection: Connection) -> bool:
+    """Whether the session, on which no transaction is open, is still there."""
+    try:
+        connection.execute("SELECT")
+        connection.commit()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 def cancel(connection: Connection) -> None:
     """End what runs on the server; a server that does not answer learns of it later."""
     with contextlib.suppress(psycopg.Error):

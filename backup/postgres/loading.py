@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
-from backup.errors import RestoreError
+from backup.errors import BackupError, RestoreError
 from backup.model import Client, Complaint, ObjectName
 from backup.postgres.complaints import classify
-from backup.postgres.connection import Connection, Source, child_environment, conninfo
+from backup.postgres.connection import Connection, Source, child_environment, connect, conninfo
 from backup.postgres.lost_loads import ends_all, explain_exit
 from backup.postgres.messages import Message, read_messages
 from backup.postgres.programs import RunningProgram
@@ -63,12 +63,13 @@ class LoadPlan:
         ]
 
 
-def session_settings(connection: Connection) -> dict[str, str]:
+def session_settings(connection: Connection, target: Source) -> dict[str, str]:
     """The settings that a load's sessions need on this target, as far as the login may set them.
 
     Limits of time are lifted. Messages are asked for in English, which only a superuser, or who
-    was granted it, may: errors in another language are classed as fatal. Empty for most servers,
-    so that a pooler that takes no settings (PgBouncer) is not asked to.
+    was granted it, may: errors in another language are classed as fatal. No commit waits for the
+    disk: the last one, which takes the mark of the unfinished restore away, waits for all.
+    Empty where no settings can be given, as through some poolers.
     """
     found = connection.execute(
         "SELECT name FROM pg_catalog.pg_settings WHERE name = ANY (%s) AND setting <> '0'",
@@ -77,6 +78,11 @@ def session_settings(connection: Connection) -> dict[str, str]:
     settings = {name: "0" for (name,) in found}
     if not _speaks_english(connection) and _may_choose_language(connection):
         settings["lc_messages"] = "C"
+    settings["synchronous_commit"] = "off"
+    try:
+        connect(_with_settings(target, settings), pauses=()).close()
+    except BackupError:
+        return {}
     return settings
 
 

@@ -7,7 +7,7 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from backup.errors import AccessError, BackupError, RestoreError
+from backup.errors import AccessError, BackupError, RestoreError, VerificationError
 from backup.postgres.messages import Message
 
 
@@ -140,6 +140,8 @@ _CAUSES = (
         r"|could not close (?:data file|compression)|input file|table of contents|data header",
         _ARCHIVE_UNREADABLE,
         _TRY_ANOTHER,
+        # Its digests were right, so it was dumped so, or the manifest was changed as well.
+        error=VerificationError,
     ),
     _Cause(
         # A warning alone, and the entry would not be missed.
