@@ -14,7 +14,7 @@ workflows := $(wildcard .github/workflows/*.yml examples/workflows/*.yml)
 shell := $(wildcard .ci/run examples/*/*.sh)
 templates := $(wildcard examples/infrastructure/*.yaml examples/infrastructure/*.yml)
 
-.PHONY: help demo test lint image bench requirements rds-bundle clean
+.PHONY: help demo test lint image bench bench-restore requirements rds-bundle clean
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make lint          run every linter"
 	@echo "make image         build the action's image as $(IMAGE)"
 	@echo "make bench         measure against pg_dump piped into aws s3 cp"
+	@echo "make bench-restore measure restores and drills against aws s3 cp and pg_restore"
 	@echo "make requirements  renew the pins (needs uv)"
 	@echo "make rds-bundle    renew the roots that RDS is trusted by, from Amazon's bundles"
 	@echo "make clean         remove $(VENV) and caches"
@@ -50,6 +51,9 @@ test: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(VENV)/bin/python -m benchmarks.backup $(BENCH_ARGS)
+
+bench-restore: $(INSTALLED)
+	$(VENV)/bin/python -m benchmarks.restore $(BENCH_ARGS)
 
 image:
 	DOCKER_BUILDKIT=1 $(DOCKER) build --tag $(IMAGE) $(IMAGE_BUILD_ARGS) .

@@ -22,9 +22,8 @@ yaml: Any = importlib.import_module("yaml")  # has no type information of its ow
 RUNBOOKS = REPOSITORY / "docs/runbooks"
 _BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 # Of a block of nothing else: the names that the blocks after it use, all in one shell.
-_ASSIGNMENTS = re.compile(
-    r"(?:(?:export )?(?:\w+=(?:'(?:[^']|'\\'')*'|\$\([^\n]*(?:\\\n[^\n]*)*\)|[^\s#]*)\s*)+(?:#.*)?\n)+"
-)
+_VALUE = r"(?:'(?:[^']|'\\'')*'|\$\((?:[^\n\\]|\\.)*\)|[^\s#]*)"
+_ASSIGNMENTS = re.compile(rf"(?:(?:export )?(?:\w+={_VALUE}\s*)+(?:#.*)?\n?)+", re.DOTALL)
 
 
 @dataclass

@@ -12,6 +12,7 @@ import pytest
 from tests import by_hand
 from tests.conftest import skip_without
 from tests.lab.aws import Ministack
+from tests.lab.extension import NAME, extension_on
 from tests.lab.postgres import PostgresServer, installed
 from tests.lab.stage import Stage, readable_stage
 from tests.restores import (
@@ -282,7 +283,7 @@ SURE = {"allow_existing": "true", "confirm_target": "full"}
             {"allow_existing": "true", "confirm_target": "shop"},
             ["exist in shop already", "TABLE sales.orders", "clean: true"],
         ),
-        ("full", SURE | {"tables": "sales.ordesr"}, ["nothing in the backup matches", "sales.orders"]),
+        ("full", SURE | {"tables": "sales.ordesr"}, ["nothing in the backup", "sales.orders"]),
         ("full", SURE | {"schemas": "sale"}, ["nothing in the backup matches", "sales"]),
         ("full", SURE | {"tables": "a.b.c"}, ["is no pattern for tables"]),
         ("full", SURE | {"backup_id": "20200101T000000Z-000000"}, ["there is no backup for"]),
@@ -383,14 +384,14 @@ def test_a_newer_server_takes_the_backup(
 
 def test_an_extension_that_the_target_lacks(postgres: PostgresServer, strict: Ministack) -> None:
     """Tables that need it are a reason not to begin; without them it is listed as left out."""
-    statements = """
-        CREATE EXTENSION lab_point;
+    statements = f"""
+        CREATE EXTENSION {NAME};
         CREATE TABLE kept AS SELECT 1 AS one;
-        CREATE FUNCTION origin() RETURNS lab_point LANGUAGE sql AS 'SELECT 0, 0';
-        CREATE TABLE place (id int, at lab_point);
+        CREATE FUNCTION origin() RETURNS {NAME} LANGUAGE sql AS 'SELECT 0, 0';
+        CREATE TABLE place (id int, at {NAME});
     """
-    database_named(postgres, "map", statements)
-    with readable_stage(postgres, strict, "map") as stage:
+    with extension_on(postgres) as package, readable_stage(postgres, strict, "map") as stage:
+        database_named(postgres, "map", statements)
         green(stage.run())
         postgres.sql("DROP TABLE place", "map")
         green(stage.run())
@@ -400,7 +401,7 @@ def test_an_extension_that_the_target_lacks(postgres: PostgresServer, strict: Mi
         with target(postgres, "new map"):
             with untouched(postgres, "new map"):
                 refused = stage.run(stage.restore_inputs("new map", backup_id=first))
-            words = ["lacks the extension lab_point", "public.place", "install the extension"]
+            words = [f"lacks the extension {NAME}", "public.place", "install the extension"]
             assert_failed(refused, stage, 2, words)
 
             run = stage.run(stage.restore_inputs("new map", backup_id=second))
@@ -408,7 +409,7 @@ def test_an_extension_that_the_target_lacks(postgres: PostgresServer, strict: Mi
             assert [(1,)] == postgres.sql("SELECT one FROM kept", "new map")
             assert "What was left out" in told(run)
             assert "origin()" in told(run)
-            assert any("lab_point" in warning.title for warning in run.warnings)
+            assert any(NAME in warning.title for warning in run.warnings)
     forget(postgres, "map")
 
 
