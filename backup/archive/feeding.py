@@ -11,7 +11,7 @@ import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -57,8 +57,8 @@ class Feeder:
         Kills the process before it raises VerificationError, StorageError or AccessError.
         """
         try:
-            for number, member in enumerate(load.pipes):
-                if not self._flow(member, process):
+            for number, (member, content) in enumerate(self._fetcher.stream_many(load.pipes)):
+                if not self._flow(member, content, process):
                     return
                 (self._folder / member.name).unlink()
                 for later in load.pipes[number + _PIPES_AHEAD : number + _PIPES_AHEAD + 1]:
@@ -72,7 +72,7 @@ class Feeder:
         for member in (*load.files, *load.pipes):
             (self._folder / member.name).unlink(missing_ok=True)
 
-    def _flow(self, member: Member, process: LoadProcess) -> bool:
+    def _flow(self, member: Member, content: Iterable[bytes], process: LoadProcess) -> bool:
         """One member through its pipe; False if the process ended before it was opened."""
         pipe = _opened(self._folder / member.name, process)
         if pipe is None:
@@ -81,9 +81,9 @@ class Feeder:
             with suppress(OSError):  # a machine's limit for unprivileged users
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             reads_on = True
-            for content in self._fetcher.stream(member):
+            for piece in content:
                 # To the end even if nobody reads any more: the digest is checked all the same.
-                reads_on = reads_on and _written(pipe, content)
+                reads_on = reads_on and _written(pipe, piece)
         except BaseException:
             process.kill()  # before the pipe is closed, which would look like a good end
             raise

@@ -67,16 +67,40 @@ class Fetcher:
 
     def read_many(self, members: Iterable[Member]) -> Iterator[tuple[Member, bytes]]:
         """Small members, neighbours in a pack with one request."""
-        for span in _spans(members, self._range_bytes):
-            first, last = span[0], span[-1]
-            size = last.offset + last.size - first.offset
-            content = memoryview(b"".join(self._ranges(first.object_key, first.offset, size)))
-            for member in span:
-                start = member.offset - first.offset
-                piece = bytes(content[start : start + member.size])
-                if hashlib.sha256(piece).hexdigest() != member.sha256:
-                    raise damaged(member)
-                yield member, piece
+        in_their_order = sorted(members, key=lambda each: (each.object_key, each.offset))
+        for span in _spans(in_their_order, self._range_bytes):
+            content = b"".join(self._ranges(span[0].object_key, span[0].offset, _size(span)))
+            yield from _pieces(span, content)
+
+    def stream_many(self, members: Iterable[Member]) -> Iterator[tuple[Member, Iterator[bytes]]]:
+        """Members in the order given, each as `stream` gives it.
+
+        Small neighbours in a pack come with one request, which is under way while those before
+        are used: large objects may be many, and a request takes longer than most of them.
+        """
+        spans = _spans(members, self._range_bytes)
+        under_way = deque(map(self._begin, itertools.islice(spans, 1)))
+        try:
+            while under_way:
+                span, future = under_way.popleft()
+                under_way.extend(map(self._begin, itertools.islice(spans, 1)))
+                if future is None:
+                    yield from ((member, self.stream(member)) for member in span)
+                else:
+                    for member, content in _pieces(span, future.result()):
+                        yield member, iter((content,))
+        finally:
+            for _, future in under_way:
+                if future:
+                    future.cancel()
+
+    def _begin(self, span: list[Member]) -> tuple[list[Member], Future[bytes] | None]:
+        """Ask for a span where one request brings it."""
+        size = _size(span)
+        if not 0 < size <= self._range_bytes:
+            return span, None
+        first = span[0]
+        return span, self._threads.submit(self._get, first.object_key, first.offset, size)
 
     def _ranges(self, key: str, offset: int, size: int) -> Iterator[bytes]:
         wanted = (
@@ -116,12 +140,12 @@ def damaged(member: Member) -> VerificationError:
 
 
 def _spans(members: Iterable[Member], most_bytes: int) -> Iterator[list[Member]]:
-    """Members in runs that lie beside one another in one object."""
+    """Members in the order given, in runs that lie beside one another in one object."""
     span: list[Member] = []
-    for member in sorted(members, key=lambda each: (each.object_key, each.offset)):
+    for member in members:
         if span and not (
             member.object_key == span[0].object_key
-            and member.offset - (span[-1].offset + span[-1].size) <= _GAP_BYTES
+            and 0 <= member.offset - (span[-1].offset + span[-1].size) <= _GAP_BYTES
             and member.offset + member.size - span[0].offset <= most_bytes
         ):
             yield span
@@ -129,3 +153,17 @@ def _spans(members: Iterable[Member], most_bytes: int) -> Iterator[list[Member]]
         span.append(member)
     if span:
         yield span
+
+
+def _size(span: list[Member]) -> int:
+    return span[-1].offset + span[-1].size - span[0].offset
+
+
+def _pieces(span: list[Member], content: bytes) -> Iterator[tuple[Member, bytes]]:
+    """Each member of a span with its bytes, once its digest is right."""
+    for member in span:
+        start = member.offset - span[0].offset
+        piece = content[start : start + member.size]
+        if hashlib.sha256(piece).hexdigest() != member.sha256:
+            raise damaged(member)
+        yield member, piece

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from backup import __version__
@@ -38,8 +38,10 @@ def keep(bucket: Bucket, drill: Drill, console: Console, environment: Mapping[st
     Raises StorageError.
     """
     finished = datetime.now(UTC)
-    key = drill_key(drill.root, finished)
     try:
+        taken = {each.key for each in bucket.list(f"{drill.root}drills/")}
+        while (key := drill_key(drill.root, finished)) in taken:
+            finished += timedelta(seconds=1)
         bucket.put_if_absent(key, encode(drill, finished, environment), "application/json")
     except AccessError as error:
         console.warning("The result of the drill was not kept", "\n".join(error.lines()))
