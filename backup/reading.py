@@ -81,7 +81,7 @@ class Reader:
         text = self.text(name)
         if not text:
             return None
-        if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3})?", text) and float(text) > 0:
+        if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,9})?", text) and float(text) > 0:
             return float(text) * unit
         self.fault(name, f"{text!r} will not do", "write a number above 0, as in 240 or 1.5")
         return None

@@ -240,7 +240,6 @@ def test_a_backup_is_named_by_its_id_or_by_a_time(
         second = green(stage.run()).outputs["backup-id"]
         for wanted, backup_id, name in (
             ("latest", second, "tuesday"),
-            (first, first, "monday"),
             (between, first, "monday"),
         ):
             with target(postgres, "a day"):
@@ -273,11 +272,10 @@ SURE = {"allow_existing": "true", "confirm_target": "full"}
     ("database", "inputs", "words"),
     [
         ("full", {}, ["full is not empty", "TABLE public.theirs", "confirm-target: \"full\""]),
-        ("full", {"clean": "true"}, ["clean: could destroy data", "confirm-target: full"]),
         ("full", SURE | {"confirm_target": "Full"}, ["'Full' is not the target"]),
         ("full", {"create_database": "true"}, ["full exists already", "leave out create-database"]),
         ("shop", {}, ["the target is the source of this backup", "confirm-target: \"shop\""]),
-        ("shop", {"allow_existing": "true"}, ["allow-existing: could destroy data"]),
+        ("shop", {"clean": "true"}, ["clean: could destroy data", "confirm-target: shop"]),
         (
             "shop",
             {"allow_existing": "true", "confirm_target": "shop"},
@@ -352,10 +350,10 @@ def test_an_older_server_is_refused(shop: Stage, servers: Callable[[int], Postgr
     assert_failed(run, shop, 2, [f"the target is PostgreSQL {older}", "older than the backup's 17"])
 
 
-def test_a_newer_server_takes_the_backup(
+def test_a_newer_server_takes_the_backup_by_either_client(
     servers: Callable[[int], PostgresServer], strict: Ministack
 ) -> None:
-    """With its own pg_restore, or that which made the archive."""
+    """Its own pg_restore, or the one of the major that made the archive."""
     majors = sorted(installed())
     if len(majors) < 2:
         skip_without(14 if 14 not in majors else 18)
@@ -366,12 +364,12 @@ def test_a_newer_server_takes_the_backup(
         before = old.sql("SELECT * FROM sales.orders ORDER BY id", "shop")
         forget(old, "shop")
         drop_roles(old)
-        for clients in ([old, new], [new], [old]):
+        for client in (new, old):
             run = stage.run(
                 onto(new, stage, "shop", create_database="true", with_globals="true"),
-                {"PG_BACKUP_CLIENTS": ":".join(str(each.binaries) for each in clients),
-                 "PATH": "/usr/bin:/bin"},
-            )  # fmt: skip
+                # Packaged clients of other majors are looked for as well.
+                {"PG_BACKUP_CLIENTS": str(client.binaries), "PATH": "/usr/bin:/bin"},
+            )
             assert_restored(run, stage, "postgres")
             assert before == new.sql("SELECT * FROM sales.orders ORDER BY id", "shop")
             assert "0 fatal, 0 degraded" in told(run)

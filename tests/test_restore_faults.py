@@ -244,8 +244,10 @@ def flipped(content: bytes, place: int) -> bytes:
     return content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
 
 
-@pytest.mark.parametrize("table", ["small_1", "noise", "blob_70002.dat"])
-@pytest.mark.parametrize("part", ["first", "last"])
+@pytest.mark.parametrize(
+    ("table", "part"),
+    [("small_1", "middle"), ("noise", "middle"), ("noise", "last"), ("blob_70002.dat", "middle")],
+)
 def test_a_flipped_byte_is_never_committed(shop: Stage, copy: str, table: str, part: str) -> None:
     root, by_name = members(shop)
     name = next(each for each in by_name if each.startswith(table))
@@ -255,7 +257,7 @@ def test_a_flipped_byte_is_never_committed(shop: Stage, copy: str, table: str, p
         int(str(member["offset"])),
         int(str(member["size"])),
     )
-    place = offset + (size // 2 if part == "first" else size - 1)
+    place = offset + (size // 2 if part == "middle" else size - 1)
     with stored_instead(shop, key, flipped(shop.cloud.read(key), place)):
         run = shop.run(shop.restore_inputs(copy))
     what = f"public.{table}" if "blob" not in table else name
@@ -325,17 +327,16 @@ def test_an_older_manifest_over_newer_objects_is_never_committed(
     statements = "CREATE TABLE day AS SELECT 'monday' AS name"
     database_named(server, "days", statements)
     with readable_stage(server, strict, "days") as stage:
-        green(stage.run(stage.inputs(compression="none")))
+        ids = [green(stage.run(stage.inputs(compression="none"))).outputs["backup-id"]]
         server.sql("UPDATE day SET name = 'sunday'", "days")
-        time.sleep(1.1)
-        green(stage.run(stage.inputs(compression="none")))
-        older, newer = [key.removesuffix("manifest.json") for key in stage.cloud.manifests()]
+        ids += [green(stage.run(stage.inputs(compression="none"))).outputs["backup-id"]]
+        older, newer = [f"postgresql/days/{each}/" for each in ids]
         (pack,) = [key.removeprefix(newer) for key in stage.cloud.objects(f"{newer}archive/")]
         content = stage.cloud.read(newer + pack)
         assert len(content) == len(stage.cloud.read(older + pack))
         stage.cloud.s3.put_object(Bucket=stage.cloud.bucket, Key=older + pack, Body=content)
         with target(server, "copy"):
-            wanted = stage.restore_inputs("copy", backup_id=older.split("/")[-2])
+            wanted = stage.restore_inputs("copy", backup_id=ids[0])
             with untouched(server, "copy"):
                 run = stage.run(wanted)
             error = assert_failed(run, stage, 6, ["is damaged in this backup"])
@@ -365,10 +366,8 @@ def test_a_cancelled_restore_leaves_a_marked_target_in_time(
         forget(shop.server, "new")
 
 
-@BOTH
-def test_a_restore_that_is_cancelled_before_the_first_write_leaves_nothing(
-    shop: Stage, number: signal.Signals
-) -> None:
+def test_a_restore_that_is_cancelled_before_the_first_write_leaves_nothing(shop: Stage) -> None:
+    number = signal.SIGTERM
     shop.cloud.proxy.add(Stall(FOREVER), method="GET", pattern="/archive/")
     with (
         untouched(shop.server),
@@ -384,10 +383,10 @@ def test_a_restore_that_is_cancelled_before_the_first_write_leaves_nothing(
     assert "not to be used" not in error
 
 
-@BOTH
 def test_a_restore_that_builds_an_index_ends_in_time(
-    server: PostgresServer, strict: Ministack, number: signal.Signals
+    server: PostgresServer, strict: Ministack
 ) -> None:
+    number = signal.SIGTERM
     statements = """
         CREATE FUNCTION slow(int) RETURNS int LANGUAGE plpgsql IMMUTABLE
             AS $$ BEGIN IF current_setting('lab.sleep', true) = 'yes' THEN PERFORM pg_sleep(600);
@@ -443,9 +442,7 @@ def test_a_full_disk_leaves_a_marked_target(
     assert_mended(shop, copy)
 
 
-@pytest.mark.parametrize(
-    ("compression", "jobs"), [("none", "4"), ("gzip:1", "1"), ("lz4", "4"), ("zstd:3", "1")]
-)
+@pytest.mark.parametrize(("compression", "jobs"), [("none", "4"), ("gzip:1", "1"), ("lz4", "4")])
 def test_each_compression_comes_back_with_any_number_of_jobs(
     shop: Stage, strict: Ministack, copy: str, compression: str, jobs: str
 ) -> None:
@@ -493,19 +490,20 @@ LARGE_OBJECTS = 5000
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("jobs", ["1", "2"])
 def test_an_archive_beyond_the_limits_needs_little_disk_and_memory(
-    server: PostgresServer, large: Stage, jobs: str
+    server: PostgresServer, large: Stage
 ) -> None:
     """Hundreds of megabytes, a row of 200 MB, and 5,000 large objects of which some are large."""
     with target(server, "copy"):
-        inputs = large.restore_inputs("copy", scratch_limit="32MiB", jobs=jobs)
+        inputs = large.restore_inputs("copy", scratch_limit="32MiB")
         with large.start(inputs) as running, measured(running) as most:
             run = running.finish()
         assert_restored(run, large, "copy")
         assert most["samples"] > 50
         assert most["disk"] < 32 * MIB
         assert most["memory"] < 150 * MIB
+        # Most large objects are fetched with their neighbours.
+        assert len(large.cloud.proxy.seen("GET", "/archive/")) < 200
         for query in (
             "SELECT count(*), sum(hashtext(noise::text)::bigint) FROM noise",
             "SELECT count(*), sum(n) FROM numbers",

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from backup.errors import VerificationError
 from backup.model import Member
@@ -20,6 +21,9 @@ _SMALLEST_RANGE, _LARGEST_RANGE = 256 << 10, 4 << 20
 # Members of a pack that lie apart by less than this are fetched with one request: a tar puts a
 # header and padding between them.
 _GAP_BYTES = 4 << 10
+# Large objects lie in a pack as pg_dump's folder was read: nearly in their order, and among those
+# of another job.
+_SLACK_BYTES = 64 << 10
 
 
 class Fetcher:
@@ -67,9 +71,9 @@ class Fetcher:
 
     def read_many(self, members: Iterable[Member]) -> Iterator[tuple[Member, bytes]]:
         """Small members, neighbours in a pack with one request."""
-        in_their_order = sorted(members, key=lambda each: (each.object_key, each.offset))
-        for span in _spans(in_their_order, self._range_bytes):
-            content = b"".join(self._ranges(span[0].object_key, span[0].offset, _size(span)))
+        as_they_lie = sorted(members, key=lambda each: (each.object_key, each.offset))
+        for span in _spans(as_they_lie, self._range_bytes):
+            content = b"".join(self._ranges(span.object_key, span.offset, span.size))
             yield from _pieces(span, content)
 
     def stream_many(self, members: Iterable[Member]) -> Iterator[tuple[Member, Iterator[bytes]]]:
@@ -85,7 +89,7 @@ class Fetcher:
                 span, future = under_way.popleft()
                 under_way.extend(map(self._begin, itertools.islice(spans, 1)))
                 if future is None:
-                    yield from ((member, self.stream(member)) for member in span)
+                    yield from ((member, self.stream(member)) for member in span.members)
                 else:
                     for member, content in _pieces(span, future.result()):
                         yield member, iter((content,))
@@ -94,13 +98,11 @@ class Fetcher:
                 if future:
                     future.cancel()
 
-    def _begin(self, span: list[Member]) -> tuple[list[Member], Future[bytes] | None]:
+    def _begin(self, span: _Span) -> tuple[_Span, Future[bytes] | None]:
         """Ask for a span where one request brings it."""
-        size = _size(span)
-        if not 0 < size <= self._range_bytes:
+        if not 0 < span.size <= self._range_bytes:
             return span, None
-        first = span[0]
-        return span, self._threads.submit(self._get, first.object_key, first.offset, size)
+        return span, self._threads.submit(self._get, span.object_key, span.offset, span.size)
 
     def _ranges(self, key: str, offset: int, size: int) -> Iterator[bytes]:
         wanted = (
@@ -139,30 +141,49 @@ def damaged(member: Member) -> VerificationError:
     )
 
 
-def _spans(members: Iterable[Member], most_bytes: int) -> Iterator[list[Member]]:
-    """Members in the order given, in runs that lie beside one another in one object."""
-    span: list[Member] = []
+@dataclass
+class _Span:
+    """Members that lie close together in one object, in the order in which they are wanted."""
+
+    members: list[Member]
+    offset: int
+    end: int
+
+    @property
+    def object_key(self) -> str:
+        return self.members[0].object_key
+
+    @property
+    def size(self) -> int:
+        return self.end - self.offset
+
+
+def _spans(members: Iterable[Member], most_bytes: int) -> Iterator[_Span]:
+    """The members in the order given, in spans that hold little else."""
+    span: _Span | None = None
+    used = 0
     for member in members:
-        if span and not (
-            member.object_key == span[0].object_key
-            and 0 <= member.offset - (span[-1].offset + span[-1].size) <= _GAP_BYTES
-            and member.offset + member.size - span[0].offset <= most_bytes
-        ):
+        end = member.offset + member.size
+        if span and member.object_key == span.object_key:
+            start, last = min(span.offset, member.offset), max(span.end, end)
+            gap = last - start - span.size - member.size
+            used += member.size + _GAP_BYTES
+            near = _GAP_BYTES if member.table else _SLACK_BYTES
+            if gap <= near and last - start <= min(most_bytes, used + near):
+                span.members.append(member)
+                span.offset, span.end = start, last
+                continue
+        if span:
             yield span
-            span = []
-        span.append(member)
+        span, used = _Span([member], member.offset, end), member.size
     if span:
         yield span
 
 
-def _size(span: list[Member]) -> int:
-    return span[-1].offset + span[-1].size - span[0].offset
-
-
-def _pieces(span: list[Member], content: bytes) -> Iterator[tuple[Member, bytes]]:
+def _pieces(span: _Span, content: bytes) -> Iterator[tuple[Member, bytes]]:
     """Each member of a span with its bytes, once its digest is right."""
-    for member in span:
-        start = member.offset - span[0].offset
+    for member in span.members:
+        start = member.offset - span.offset
         piece = content[start : start + member.size]
         if hashlib.sha256(piece).hexdigest() != member.sha256:
             raise damaged(member)

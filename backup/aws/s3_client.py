@@ -27,7 +27,9 @@ def attempt_at(
     region = session.region
     permission = PERMISSIONS[operation]
     arn = f"arn:{partition(region)}:s3:::{settings.name}"
-    objects = f"{arn}/{settings.prefix}/*" if settings.prefix else f"{arn}/*"
+    # A role that drills writes nothing but what it found out.
+    within = "*/drills/*" if operation == "PutObject" and "/drills/" in key else "*"
+    objects = f"{arn}/{settings.prefix}/{within}" if settings.prefix else f"{arn}/{within}"
     return Attempt(
         message=message.format(uri=f"s3://{settings.name}/{key}"),
         region=region,

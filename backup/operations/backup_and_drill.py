@@ -8,6 +8,7 @@ from dataclasses import replace
 from backup.console import Console
 from backup.errors import BackupError
 from backup.operations import backup, verify
+from backup.operations.drill import read_queries
 from backup.report.report import Report
 from backup.settings import Settings
 
@@ -15,6 +16,7 @@ from backup.settings import Settings
 def run(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
     """Back up, then drill. Raises the BackupError that ends the backup; a backup that is made is
     told of, whatever becomes of its drill."""
+    read_queries(settings.verify.check_sql)  # or there would be a backup before they are missed
     made = backup.run(settings, console, environment)
     console.info(made.verdict)
     drilled = replace(

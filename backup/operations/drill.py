@@ -84,7 +84,7 @@ class Driller:
         self._console = console
         self._environment = environment
         # Read before the restore, at whose end they are asked.
-        self._queries = _queries(settings.verify.check_sql)
+        self._queries = read_queries(settings.verify.check_sql)
 
     def drill(self, place: Located, *, is_newest: bool) -> Drill:
         """Drill a backup; whatever goes wrong is part of what it finds out."""
@@ -231,7 +231,7 @@ def _complained(complaints: Sequence[Complaint]) -> list[Finding]:
     ]
 
 
-def _queries(path: str | None) -> str | None:
+def read_queries(path: str | None) -> str | None:
     if path is None:
         return None
     try:

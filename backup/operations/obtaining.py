@@ -64,16 +64,17 @@ def opened(
     Raises AccessError, StorageError (ThawPending, where it lies in an archive), and
     VerificationError where it is not what it was.
     """
-    thaw(bucket, place.entry.id, [place.manifest], settings.thaw, console)
+    thawed = None
+    if place.manifest.storage_class in MAYBE_ARCHIVED:
+        # Until it is read nobody knows what else is needed, and one wait of hours is enough.
+        thawed = thaw(bucket, place.entry.id, place.stored.values(), settings.thaw, console)
     found = read_manifest(bucket, place)
     manifest = found.manifest
     (member,) = (each for each in manifest.members if each.name == TABLE_OF_CONTENTS)
-    thawed = None
     if place.stored[member.object_key].storage_class in MAYBE_ARCHIVED:
-        # Which tables lie where is told by the archive itself: all of it comes at once, for one
-        # wait of hours is enough.
+        # Which tables lie where is told by the archive itself: again, all of it at once.
         objects = [place.stored[each.key] for each in manifest.objects]
-        thawed = thaw(bucket, manifest.id, objects, settings.thaw, console)
+        thawed = thaw(bucket, manifest.id, objects, settings.thaw, console) or thawed
     fetcher = Fetcher(bucket, place.root, settings.restore.jobs + 1)
     try:
         codec = codec_of(manifest.inventory.encoding)

@@ -30,7 +30,7 @@ from backup.postgres.databases import exists as database_exists
 from backup.postgres.dropping import Drop
 from backup.postgres.globals import load_globals
 from backup.postgres.refusals import shown
-from backup.postgres.target import Target, assume, read_target
+from backup.postgres.target import Target, assume, large_objects_among, read_target
 from backup.postgres.unfinished import Unfinished
 from backup.settings import RestoreSettings
 
@@ -74,10 +74,12 @@ def reach(source: Source, options: RestoreSettings, undo: ExitStack) -> Site:
         )
     if leftover:
         gone = {each.name for each in leftover.drops}
+        # Some may not have been made yet, when it stopped.
+        oids = [int(each.name) for each in gone if each.kind == "BLOB"]
         target = replace(
             target,
             holds=tuple(each for each in target.holds if each not in gone),
-            large_objects=target.large_objects - sum(each.kind == "BLOB" for each in gone),
+            large_objects=target.large_objects - len(large_objects_among(connection, oids)),
         )
     connection.commit()
     return Site(source, target, connection, exists=True, leftover=leftover)

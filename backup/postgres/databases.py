@@ -18,6 +18,11 @@ from backup.postgres.statements import for_database, join, options, quoted, spli
 # One of them is on every server, and nobody restores into it.
 _MAINTENANCE = ("postgres", "template1")
 _EXISTS = "SELECT FROM pg_catalog.pg_database WHERE datname = %s"
+_MAY_ACT_AS = """
+SELECT FROM pg_catalog.pg_roles owner JOIN pg_catalog.pg_roles login
+  ON login.rolname = coalesce(%s, current_user::text)
+WHERE owner.rolname = %s AND pg_catalog.pg_has_role(login.oid, owner.oid, 'USAGE')
+"""
 _TABLESPACE = "SELECT FROM pg_catalog.pg_tablespace WHERE spcname = %s"
 # "source database is being accessed": autovacuum looks at template0 now and then, and leaves.
 _PAUSES_SECONDS = (1, 2, 4)
@@ -80,9 +85,22 @@ def create_database(
     with maintenance(target) as connection:
         statement = _creation(connection, name, definition.create, role, complaints)
         _create(connection, name, statement)
-        early = (each for each in _properties(name, definition) if not _keeps_out(each))
+        early = [each for each in _properties(name, definition) if not _keeps_out(each)]
+        if definition.owner and _has_the_rights_of(connection, role, definition.owner):
+            # Who owns the database may own what is in its schema public, and nobody else.
+            early.append(_giving(name, definition.owner))
         complaints += _run(connection, name, early)
     return tuple(complaints)
+
+
+def _has_the_rights_of(connection: Connection, role: str | None, owner: str) -> bool:
+    """Whether a database given to `owner` would still let us in."""
+    row = connection.execute(_MAY_ACT_AS, (role, owner)).fetchone()
+    return row is not None
+
+
+def _giving(name: str, owner: str) -> str:
+    return f"ALTER DATABASE {quoted(name)} OWNER TO {quoted(owner)};"
 
 
 def finish_database(
@@ -93,8 +111,7 @@ def finish_database(
     if definition.owner is not None:
         # First, as pg_restore does: grants are the owner's. Only a member of the role can give it
         # a database, and has its rights afterwards.
-        owner = quoted(definition.owner)
-        statements.insert(0, f"ALTER DATABASE {quoted(name)} OWNER TO {owner};")
+        statements.insert(0, _giving(name, definition.owner))
     complaints = _run(connection, name, statements)
     connection.commit()
     return tuple(complaints)

@@ -48,6 +48,14 @@ WHERE n.nspname = %s AND t.typname = %s
            AND d.objid IN (t.typinput, t.typoutput, t.typreceive, t.typsend, t.typmodin,
                            t.typmodout, t.typanalyze))
 """
+# A partitioned table takes its partitions along without a CASCADE, also those that are of later.
+_PARTITIONS = """
+SELECT 'partition ' || i.inhrelid::pg_catalog.regclass
+FROM pg_catalog.pg_inherits i
+JOIN pg_catalog.pg_class c ON c.oid = i.inhparent AND c.relkind = 'p'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s ORDER BY 1
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +134,8 @@ def drop(
 def _try(connection: Connection, each: Drop) -> _Refused | None:
     try:
         with connection.transaction():
-            if each.statement.rstrip().endswith("CASCADE;"):
-                others = connection.execute(_DEPEND_ON_TYPE, (each.name.schema, each.name.name))
+            if query := _what_would_go_along(each):
+                others = connection.execute(query, (each.name.schema, each.name.name))
                 if names := [name for (name,) in others]:
                     return _Refused(each, f"{', '.join(names)} depends on it")
             for statement in (*_before(each.name), each.statement):
@@ -141,6 +149,13 @@ def _try(connection: Connection, each: Drop) -> _Refused | None:
     except psycopg.Error as error:
         return _Refused(each, error.diag.message_detail or str(error).strip())
     return None
+
+
+def _what_would_go_along(each: Drop) -> str:
+    """The query for what the statement would drop without being asked; empty where nothing."""
+    if each.statement.rstrip().endswith("CASCADE;"):
+        return _DEPEND_ON_TYPE
+    return _PARTITIONS if each.name.kind == "TABLE" else ""
 
 
 def _before(name: ObjectName) -> tuple[str, ...]:

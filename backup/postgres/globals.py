@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ _OF_THE_SERVICE = ("rds_", "rdsadmin", "rdsrepladmin", "rdsproxyadmin", "rdstopm
 # three): https://www.postgresql.org/docs/current/sql-alterrole.html
 _PRIVILEGED = ("SUPERUSER", "REPLICATION", "BYPASSRLS", "CREATEDB", "CREATEROLE")
 _ROLES = "SELECT rolname FROM pg_catalog.pg_roles"
+_IS_SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
+# https://www.postgresql.org/docs/current/runtime-config-client.html#GUC-CREATEROLE-SELF-GRANT
+_SELF_GRANT = "SET createrole_self_grant = 'set, inherit'"
 
 
 def dump_globals(
@@ -101,16 +105,30 @@ def load_globals(target: Source, script: str) -> tuple[Complaint, ...]:
     complaints = []
     with maintenance(target) as connection:
         settled = {name for (name,) in connection.execute(_ROLES)}
+        if connection.info.server_version >= 160000:
+            # Else who creates a role without being a superuser could give nothing to it.
+            connection.execute(_SELF_GRANT)
         for tokens in split(script):
             if tokens[0] == "SET" or _is_settled(tokens, settled):
                 continue
             complaint = _load(connection, tokens)
             if complaint is None:
+                if tokens[:2] == ["CREATE", "ROLE"]:
+                    _join(connection, tokens[2])
                 continue
             complaints.append(complaint)
             if tokens[0] == "CREATE":  # one complaint about a role that cannot be is enough
                 settled.add(unquoted(tokens[2]))
     return tuple(complaints)
+
+
+def _join(connection: Connection, role: str) -> None:
+    """Let the login own and give away what belongs to a role that it has made, before 16."""
+    row = connection.execute(_IS_SUPERUSER).fetchone()
+    if connection.info.server_version >= 160000 or row == (True,):
+        return
+    with contextlib.suppress(psycopg.Error):
+        connection.execute(f"GRANT {role} TO current_user".encode())
 
 
 def _is_settled(tokens: Sequence[str], settled: set[str]) -> bool:

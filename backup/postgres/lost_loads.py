@@ -136,7 +136,7 @@ _CAUSES = (
         ends_all=True,
     ),
     _Cause(
-        r"could not (?:uncompress|decompress|read from input file|open input file|find entry)"
+        r"could not (?:uncompress|decompress|read from input file|open input file)"
         r"|could not close (?:data file|compression)|input file|table of contents|data header",
         _ARCHIVE_UNREADABLE,
         _TRY_ANOTHER,
@@ -144,8 +144,8 @@ _CAUSES = (
         error=VerificationError,
     ),
     _Cause(
-        # A warning alone, and the entry would not be missed.
-        r"^line ignored: ",
+        # The second is a warning alone, and the entry would not be missed.
+        r"could not find entry|^line ignored: ",
         _ARCHIVE_UNREADABLE,
         _TRY_ANOTHER,
         ends_all=True,
