@@ -28,7 +28,10 @@ _SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.0002, 0.01
 
 
 class LoadProcess(Protocol):
-    """The running pg_restore."""
+    """The running pg_restore; `killed` is whether it was ended from here."""
+
+    @property
+    def killed(self) -> bool: ...
 
     def finished(self) -> bool:
         """Whether it has ended, however."""
@@ -82,8 +85,10 @@ class Feeder:
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             reads_on = True
             for piece in content:
-                # To the end even if nobody reads any more: the digest is checked all the same.
+                # To the end even if nobody reads any more: it may be that what was read is damaged.
                 reads_on = reads_on and _written(pipe, piece)
+                if not reads_on and process.killed:  # the reason is known
+                    break
         except BaseException:
             process.kill()  # before the pipe is closed, which would look like a good end
             raise

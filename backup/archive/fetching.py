@@ -53,17 +53,11 @@ class Fetcher:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def stream(self, member: Member) -> Iterator[bytes]:
-        """The bytes of a member in order. The last of them come only once its digest is right."""
-        digest = hashlib.sha256()
-        held = b""
-        for content in self._ranges(member.object_key, member.offset, member.size):
-            if held:
-                yield held
-            digest.update(content)
-            held = content
-        if digest.hexdigest() != member.sha256:
-            raise damaged(member)
-        yield held
+        """The bytes of a member in order, under way from now on.
+
+        The last of them come only once its digest is right.
+        """
+        return _checked(member, self._ranges(member.object_key, member.offset, member.size))
 
     def read(self, member: Member) -> bytes:
         """A member whole; for small ones."""
@@ -105,22 +99,14 @@ class Fetcher:
         return span, self._threads.submit(self._get, span.object_key, span.offset, span.size)
 
     def _ranges(self, key: str, offset: int, size: int) -> Iterator[bytes]:
-        wanted = (
-            (start, min(self._range_bytes, offset + size - start))
+        """The bytes in order; the first requests are sent before anybody waits for them."""
+        later = (
+            self._threads.submit(
+                self._get, key, start, min(self._range_bytes, offset + size - start)
+            )
             for start in range(offset, offset + size, self._range_bytes)
         )
-        under_way: deque[Future[bytes]] = deque()
-        try:
-            for start, length in itertools.islice(wanted, _AHEAD):
-                under_way.append(self._threads.submit(self._get, key, start, length))
-            while under_way:
-                content = under_way.popleft().result()
-                for start, length in itertools.islice(wanted, 1):
-                    under_way.append(self._threads.submit(self._get, key, start, length))
-                yield content
-        finally:
-            for future in under_way:
-                future.cancel()
+        return _in_order(deque(itertools.islice(later, _AHEAD)), later)
 
     def _get(self, key: str, offset: int, size: int) -> bytes:
         content = self._store.read_range(self._root + key, offset, size)
@@ -128,6 +114,30 @@ class Fetcher:
             self.bytes_fetched += len(content)
             self.requests += 1
         return content
+
+
+def _in_order(under_way: deque[Future[bytes]], later: Iterator[Future[bytes]]) -> Iterator[bytes]:
+    try:
+        while under_way:
+            content = under_way.popleft().result()
+            under_way.extend(itertools.islice(later, 1))
+            yield content
+    finally:
+        for future in under_way:
+            future.cancel()
+
+
+def _checked(member: Member, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    held = b""
+    for piece in pieces:
+        if held:
+            yield held
+        digest.update(piece)
+        held = piece
+    if digest.hexdigest() != member.sha256:
+        raise damaged(member)
+    yield held
 
 
 def damaged(member: Member) -> VerificationError:

@@ -168,8 +168,12 @@ class Driller:
         loading = Loading(backup, place.chosen, (), way, folder, console, environment)
         complaints = loading.run(phases)
         clock.restored = time.monotonic() - clock.began
+        restored = _restored(complaints)
+        if site and restored.verdict is Verdict.FAILED:
+            return Proof((restored,), ())  # and the mark stays
         if site:
             complaints += finish(site, backup.contents, options)
+            restored = _restored(complaints)
         proof = prove(
             backup.manifest,
             backup.contents,
@@ -187,14 +191,17 @@ class Driller:
             console,
             environment,
         )
-        restored = check("restore", _complained(complaints), "pg_restore met no error that counts")
         return replace(proof, checks=(restored, *proof.checks), notes=(*place.notes, *proof.notes))
 
     def _named_place(
         self, backup: OpenedBackup, target: SourceSettings, undo: ExitStack
     ) -> tuple[DrillPlace, Site]:
         """The database of `target-url`, under the same rules as for any restore."""
-        options, manifest = self._settings.restore, backup.manifest
+        # After a backup, tables and schemas are what it was of; a drill takes all of it.
+        options = replace(
+            self._settings.restore, tables=(), schemas=(), allow_existing=False, clean=False
+        )
+        manifest = backup.manifest
         source = find_source(target, self._session, self._console)
         site = reach(source, options, undo)
         plan = plan_restore(backup, site, options)
@@ -220,8 +227,8 @@ class Driller:
                 yield Check(name, verdict, f"{duration(took)} of {duration(most)}")
 
 
-def _complained(complaints: Sequence[Complaint]) -> list[Finding]:
-    return [
+def _restored(complaints: Sequence[Complaint]) -> Check:
+    findings = [
         Finding(
             Verdict.FAILED if each.severity is Severity.FATAL else Verdict.PROVEN,
             f"{each.about or 'pg_restore'}: {each.reason} ({each.said})",
@@ -229,6 +236,7 @@ def _complained(complaints: Sequence[Complaint]) -> list[Finding]:
         for each in complaints
         if each.severity is not Severity.HARMLESS
     ]
+    return check("restore", findings, "pg_restore met no error that counts")
 
 
 def read_queries(path: str | None) -> str | None:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from backup.archive.manifest import Manifest
 from backup.archive.selection import Chosen, database_entries, dependents, everything
 from backup.archive.toc import Entry, TableOfContents
 from backup.console import Console
@@ -14,12 +15,20 @@ from backup.model import Client, Extension, ObjectName, ServerVersion
 from backup.operations.choosing import redumper_for, restorer_for
 from backup.operations.obtaining import OpenedBackup
 from backup.postgres.connection import Source
-from backup.postgres.extensions import ConfigSequence, ConfigTable, Contents, Supplied, supply
+from backup.postgres.extensions import (
+    ConfigSequence,
+    ConfigTable,
+    Contents,
+    Supplied,
+    provide,
+    supply,
+)
 from backup.postgres.globals import load_globals
 from backup.postgres.locales import add_collations, create_like
 from backup.postgres.servers import choose_server, installed_servers
-from backup.postgres.statements import columns_of_copy, quoted
+from backup.postgres.statements import columns_of_copy, join, quoted, split
 from backup.postgres.throwaway import prove_room, throwaway_server
+from backup.settings import Selection
 
 
 @dataclass(frozen=True)
@@ -57,20 +66,21 @@ def throwaway_place(
     redumper = redumper_for(client, version, environment)
     # Not within our own scratch folder, which the account of the server cannot enter.
     disk = scratch.parent
-    prove_room(disk, manifest.inventory.database_bytes)
+    prove_room(disk, _restored_bytes(manifest))
     server = undo.enter_context(throwaway_server(programs, disk, jobs=jobs))
     console.info(f"PostgreSQL {programs.version}; pg_restore and pg_dump {client.version}")
 
     supplied = supply(server, _extensions(backup), lambda name: _config_of(contents, name))
     roles = "".join(f"CREATE ROLE {quoted(role)};\n" for role in manifest.inventory.roles)
-    load_globals(server.source, backup.globals_script() or roles)
+    load_globals(server.source, _without_tablespaces(backup.globals_script() or roles))
     (definition,) = [
         each.definition for each in database_entries(contents) if each.kind == "DATABASE"
     ] or [""]
     encoding = manifest.inventory.encoding
     made = create_like(server, manifest.database, encoding, definition)
     definitions = (entry.definition for entry in contents.entries)
-    notes = [*made.notes, *add_collations(server, made, encoding, definitions)]
+    lacking = provide(made.source, *_taken_for_granted(backup))
+    notes = [*lacking, *made.notes, *add_collations(server, made, encoding, definitions)]
     notes += [f"extension {name}: the real one was fetched" for name in supplied.fetched]
     notes += [f"extension {name} is an empty stand-in: {why}" for name, why in supplied.stubbed]
     notes += [f"extension {name} is not here: {why}" for name, why in supplied.absent]
@@ -79,6 +89,24 @@ def throwaway_place(
     without = _without(contents, supplied)
     chosen = everything(contents, without=without)
     return DrillPlace(made.source, client, redumper, chosen, excluded_by(chosen), tuple(notes))
+
+
+def _restored_bytes(manifest: Manifest) -> int:
+    """What the backup takes once it is restored, as far as the manifest can tell."""
+    inventory = manifest.inventory
+    if manifest.selection == Selection():
+        return inventory.database_bytes
+    dumped = {(each.schema, each.table) for each in manifest.members if each.table}
+    tables = sum(
+        each.size_bytes for each in inventory.relations if (each.schema, each.name) in dumped
+    )
+    # Sizes are those of the tables alone: as much again for their indexes.
+    return min(inventory.database_bytes, 2 * tables + manifest.stored_bytes)
+
+
+def _without_tablespaces(script: str) -> str:
+    """Their folders are the source's: on its own machine they would be written to."""
+    return "\n".join(join(each) for each in split(script) if "TABLESPACE" not in each[:4])
 
 
 def excluded_by(chosen: Chosen) -> dict[ObjectName, str]:
@@ -91,9 +119,27 @@ def excluded_by(chosen: Chosen) -> dict[ObjectName, str]:
 
 def _extensions(backup: OpenedBackup) -> Iterator[Extension]:
     versions = {each.name: each for each in backup.manifest.inventory.extensions}
+    if _is_partial(backup.manifest):
+        yield from versions.values()
+        return
     for entry in backup.contents.entries:
         if entry.kind == "EXTENSION":
             yield versions.get(entry.name) or Extension(entry.name, "1.0", "")
+
+
+def _is_partial(manifest: Manifest) -> bool:
+    return bool(manifest.selection.schemas or manifest.selection.tables)
+
+
+def _taken_for_granted(backup: OpenedBackup) -> tuple[list[str], tuple[Extension, ...]]:
+    """What pg_dump leaves to the target where it dumps some schemas or tables."""
+    if not _is_partial(backup.manifest):
+        return [], ()
+    extensions, entries = backup.manifest.inventory.extensions, backup.contents.entries
+    brought = {entry.name for entry in entries if entry.kind == "SCHEMA"}
+    needed = {entry.schema for entry in entries if entry.schema}
+    needed |= {each.schema for each in extensions if not each.schema.startswith("pg_")}
+    return sorted(needed - brought), extensions
 
 
 def _config_of(contents: TableOfContents, extension: str) -> list[Contents]:
@@ -142,9 +188,11 @@ def _without(contents: TableOfContents, supplied: Supplied) -> dict[int, str]:
     config = {entry.dump_id for entry in _config_entries(contents)}
     without: dict[int, str] = {}
     for name, why in supplied.stubbed:
-        tied = dependents(contents, {by_name[name]}) - config - {comments.get(name, -1)}
+        own = {by_name[name]} if name in by_name else set()
+        tied = dependents(contents, own) - config - {comments.get(name, -1)}
         without |= dict.fromkeys(tied, f"it needs the extension {name}: {why}")
     for name, why in supplied.absent:
-        tied = dependents(contents, {by_name[name]}) | {by_name[name]}
+        own = {by_name[name]} if name in by_name else set()
+        tied = dependents(contents, own) | own
         without |= dict.fromkeys(tied, f"it needs the extension {name}: {why}")
     return without

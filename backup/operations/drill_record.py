@@ -21,6 +21,7 @@ from backup.operations.drill import Drill
 
 FORMAT = 1
 _MOST_PAST = 24
+_LONGEST_SECONDS = 1e9  # thirty years; a float could not hold every number of JSON
 
 
 @dataclass(frozen=True)
@@ -93,22 +94,26 @@ def history(bucket: Bucket, prefix: str, database: str) -> list[PastDrill]:
     past = []
     for each in found[-_MOST_PAST:]:
         told = _told(bucket.read(each.key))
-        seconds = told.get("restore_seconds")
         past.append(
             PastDrill(
                 time=each.time,
                 verdict=str(told.get("verdict", "")),
-                restore_seconds=float(seconds) if isinstance(seconds, int | float) else None,
+                restore_seconds=_seconds(told.get("restore_seconds")),
             )
         )
     return past
+
+
+def _seconds(told: Any) -> float | None:
+    is_known = isinstance(told, int | float) and 0 <= told < _LONGEST_SECONDS
+    return float(told) if is_known else None
 
 
 def _told(content: bytes) -> dict[str, Any]:
     """A result; empty where it is none, for anyone who may write here may have written it."""
     try:
         told = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return told if isinstance(told, dict) else {}
 

@@ -65,7 +65,8 @@ def find_backup(bucket: ReadableBucket, prefix: str, database: str, wanted: str)
 def choose_backup(bucket: ReadableBucket, prefix: str, database: str, wanted: str) -> Located:
     """The same without reading the manifest, which may have to be thawed before."""
     under = database_prefix(prefix, database)
-    found = entries(prefix, bucket.list(under))
+    listed = list(bucket.list(under))
+    found = entries(prefix, listed)
     if not found:
         raise InputError(
             f"there is no backup of database {database!r}",
@@ -75,13 +76,7 @@ def choose_backup(bucket: ReadableBucket, prefix: str, database: str, wanted: st
         )
     entry = choose(found, wanted)
     root = entry.manifest_key.removesuffix(MANIFEST)
-    stored = {each.key.removeprefix(root): each for each in bucket.list(root)}
-    if MANIFEST not in stored:
-        raise VerificationError(
-            f"the manifest of backup {entry.id} has vanished",
-            detail=f"{bucket.uri(entry.manifest_key)} was there a moment ago",
-            hint="a lifecycle rule or a person is deleting this backup: choose another",
-        )
+    stored = {each.key.removeprefix(root): each for each in listed if each.key.startswith(root)}
     return Located(entry, root, MappingProxyType(stored))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 
@@ -18,18 +19,21 @@ class LoadProgress:
         self._began = time.monotonic()
         self._tables_total = sum(load.tables for load in loads)
         self._bytes_total = sum(load.bytes for load in loads)
-        self._done: list[Load] = []
+        self._counting = threading.Lock()
+        self._tables_done = self._bytes_done = 0
 
     def finished(self, load: Load) -> None:
-        self._done.append(load)
+        with self._counting:
+            self._tables_done += load.tables
+            self._bytes_done += load.bytes
 
     def report(self) -> None:
-        done = sum(load.bytes for load in self._done)
+        done = self._bytes_done
         fraction = done / self._bytes_total if self._bytes_total else 0.0
         seconds = time.monotonic() - self._began
         self._console.progress(
             Progress(
-                tables_done=sum(load.tables for load in self._done),
+                tables_done=self._tables_done,
                 tables_total=self._tables_total,
                 moved_bytes=done,
                 seconds=seconds,

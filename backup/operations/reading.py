@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -15,7 +15,7 @@ from backup.archive.loads import Load, divide
 from backup.archive.manifest import TABLE_OF_CONTENTS
 from backup.archive.toc import Entry
 from backup.console import Console
-from backup.errors import BackupError, VerificationError
+from backup.errors import BackupError, Interrupted, VerificationError
 from backup.model import Client, Member
 from backup.operations.load_progress import LoadProgress
 from backup.operations.obtaining import OpenedBackup
@@ -23,6 +23,8 @@ from backup.postgres.loading import RunningScript
 
 _BATCH_BYTES = 8 << 20
 _LOOK_SECONDS = 0.2
+# What a signal leaves time for.
+_END_SECONDS = 1.0
 
 
 class ArchiveReader:
@@ -36,6 +38,7 @@ class ArchiveReader:
         self._client = client
         self._folder = folder
         self._feeder = Feeder(opened.fetcher, folder)
+        self._running: set[RunningScript] = set()
         folder.mkdir()
         (folder / TABLE_OF_CONTENTS).write_bytes(opened.toc)
 
@@ -80,11 +83,20 @@ class ArchiveReader:
                 }
 
         found: dict[str, int] = {}
-        with ThreadPoolExecutor(jobs, thread_name_prefix="read") as workers:
-            for load, rows in zip(loads, workers.map(read, loads), strict=True):
-                found |= rows
+        workers = ThreadPoolExecutor(jobs, thread_name_prefix="read")
+        futures = [workers.submit(read, load) for load in loads]
+        try:
+            for load, future in zip(loads, futures, strict=True):
+                found |= future.result()
                 progress.finished(load)
                 progress.report()
+        finally:
+            # Whatever still runs is of no use any more; of a whole reading nothing does.
+            workers.shutdown(wait=False, cancel_futures=True)
+            for process in list(self._running):
+                process.kill()
+            # Not for long: a thread may hang on a network that does not answer.
+            wait(futures, timeout=_END_SECONDS)
         return found
 
     def _divided(self, entries: Iterable[Entry], batch_bytes: int) -> list[Load]:
@@ -99,8 +111,10 @@ class ArchiveReader:
         try:
             self._feeder.prepare(load)
             with RunningScript(self._client, self._folder, load.ids) as process:
+                self._running.add(process)
                 feeding = threading.Thread(target=self._feed, args=(load, process, failures))
                 feeding.start()
+                patience = None
                 try:
                     yield cast(BinaryIO, process.stdout)
                 except VerificationError:
@@ -108,10 +122,15 @@ class ArchiveReader:
                     if not process.stdout.read(1):
                         _see_it_end(process)
                     raise
+                except Interrupted:
+                    process.kill()
+                    patience = _END_SECONDS
+                    raise
                 finally:
                     # A pg_restore whose reader is gone ends, and with it the feeding.
                     process.stdout.close()
-                    feeding.join()
+                    feeding.join(patience)
+                    self._running.discard(process)
                 _see_it_end(process)
         except BackupError as error:
             # Of a damaged member pg_restore gets no end, and stumbles as well.

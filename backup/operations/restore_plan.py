@@ -76,7 +76,7 @@ def plan_restore(opened: OpenedBackup, site: Site, options: RestoreSettings) -> 
         theirs = _large_objects_there(site, chosen)
         beside = replace(target, holds=(*target.holds, *theirs))
         refuse_collisions(beside, (*_made(chosen, needed), *theirs))
-    _refuse_a_small_disk(opened, site, chosen)
+    _refuse_a_small_disk(opened, site, chosen, options)
     # with-globals is about to create them.
     roles = [] if options.with_globals else lacking_roles(target, _roles(chosen, options))
     return RestorePlan(chosen, needed, tuple(extensions), tuple(roles))
@@ -181,8 +181,12 @@ def _refuse_contradictions(opened: OpenedBackup) -> None:
         )
 
 
-def _refuse_a_small_disk(opened: OpenedBackup, site: Site, chosen: Chosen) -> None:
+def _refuse_a_small_disk(
+    opened: OpenedBackup, site: Site, chosen: Chosen, options: RestoreSettings
+) -> None:
     """Where the disk of the target can be seen. Raises InputError."""
+    if options.clean or site.leftover:
+        return  # what is dropped first gives its room back, and nobody knows how much
     tables = {(entry.schema, entry.name) for entry in chosen.data}
     needed = sum(
         relation.size_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from backup.archive.selection import LeftOut
 from backup.errors import RestoreError
 from backup.model import Complaint, Severity
 from backup.operations.obtaining import OpenedBackup
@@ -18,6 +19,9 @@ from backup.wording import count, duration, size
 
 _MOST_ROWS = 50
 _MOST_NAMED = 10
+_LONGEST_SQL = 1000
+# Their options hold passwords.
+_WITH_SECRETS = ("SERVER", "USER MAPPING", "FOREIGN TABLE", "SUBSCRIPTION")
 
 
 def restore_report(
@@ -107,10 +111,17 @@ def _complained(title: str, complaints: Sequence[Complaint]) -> Table:
 
 def _left_out(plan: RestorePlan) -> Table:
     rows = [
-        (f"{each.entry.kind} {each.entry.schema or ''}.{each.entry.name}", each.reason, each.remedy)
+        (f"{each.entry.kind} {each.entry.schema or ''}.{each.entry.name}", each.reason, _sql(each))
         for each in plan.chosen.left_out
     ]
     return Table("What was left out", ("Object", "Why", "To bring it back"), _cut(rows))
+
+
+def _sql(left_out: LeftOut) -> str:
+    """What brings it back, where it can be shown: more people read a summary than the database."""
+    if left_out.entry.kind in _WITH_SECRETS or len(left_out.remedy) > _LONGEST_SQL:
+        return "see pg_restore --file=- of the archive"
+    return left_out.remedy
 
 
 def _cut(rows: Sequence[tuple[str, str, str]]) -> tuple[tuple[str, str, str], ...]:

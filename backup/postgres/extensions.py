@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from backup.model import Extension
-from backup.postgres.connection import Connection, connect
+from backup.postgres.connection import Connection, Source, connect
 from backup.postgres.diagnosis import query_failure
 from backup.postgres.packages import can_fetch, fetch
 from backup.postgres.throwaway import ThrowawayServer
@@ -116,6 +116,30 @@ def _refusal(connection: Connection, name: str) -> str:
     except psycopg.Error as error:
         return (error.diag.message_primary or str(error)).strip().splitlines()[0]
     return ""
+
+
+def provide(database: Source, schemas: Iterable[str], extensions: Iterable[Extension]) -> list[str]:
+    """Create what an archive of a part takes for granted; why not, for each that cannot be."""
+    failures = []
+    with connect(database) as connection:
+        for schema in schemas:
+            statement = sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema))
+            failures += _create_one(connection, f"schema {schema}", statement)
+        for each in extensions:
+            statement = sql.SQL("CREATE EXTENSION IF NOT EXISTS {} SCHEMA {} CASCADE").format(
+                sql.Identifier(each.name), sql.Identifier(each.schema)
+            )
+            failures += _create_one(connection, f"extension {each.name}", statement)
+    return failures
+
+
+def _create_one(connection: Connection, what: str, statement: sql.Composed) -> list[str]:
+    try:
+        with connection.transaction():
+            connection.execute(statement)
+    except psycopg.Error as error:
+        return [f"{what} cannot be created: {str(error).strip().splitlines()[0]}"]
+    return []
 
 
 def stub(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -127,10 +126,6 @@ class RunningLoad(RunningProgram):
         """Whether it has exited, with whatever status."""
         return self._heard_out() is not None
 
-    def kill(self) -> None:
-        """End it at once: a COPY whose end it has not yet sent is never committed."""
-        self._signal(signal.SIGKILL)
-
     def complaints(
         self, names: Mapping[int, ObjectName] | None = None, needed: Collection[int] = ()
     ) -> tuple[Complaint, ...]:
@@ -193,10 +188,6 @@ class RunningScript(RunningProgram):
     def __exit__(self, *_: object) -> None:
         self.stdout.close()
         super().__exit__()
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._signal(signal.SIGKILL)
 
     def finished(self) -> bool:
         """Whether it exited with 0. Raises RestoreError for any other exit."""

@@ -38,6 +38,7 @@ class RunningProgram:
         stdout: int = subprocess.DEVNULL,
     ) -> None:
         self._hear = hear
+        self.killed = False
         # Workers write a line in pieces, and a pipe would mix theirs. A socket tells the writers
         # apart: unix(7), SO_PASSCRED.
         self._ears, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -75,6 +76,11 @@ class RunningProgram:
                 self._process.wait()
         self._end_group()
         self._listener.join(GRACE_SECONDS)
+
+    def kill(self) -> None:
+        """End it at once: a COPY whose end it has not yet sent is never committed."""
+        self.killed = True
+        self._signal(signal.SIGKILL)
 
     def wait(self, seconds: float) -> None:
         """Sleep that long, or until it ends."""
