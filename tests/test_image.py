@@ -15,7 +15,7 @@ import pytest
 
 from tests import by_hand
 from tests.conftest import MAJORS
-from tests.lab.cloud import Cloud, source_inputs
+from tests.lab.cloud import Cloud, listing, reading, source_inputs, writing
 from tests.lab.postgres import PostgresServer
 from tests.lab.runner import run_image, start_image
 from tests.lab.tcp import TcpProxy
@@ -289,6 +289,30 @@ def test_a_backup_by_the_image_restores_equal_whatever_the_job_puts_in_its_way(
     (manifest,) = cloud.manifests().values()
     assert "17.99" != manifest["client"]["version"]
     assert {"backup-id", "s3-uri"} <= run.outputs.keys()
+
+
+def test_the_image_drills_its_backup_and_restores_it(
+    image: str, cloud: Cloud, postgres: PostgresServer
+) -> None:
+    """In one run with the backup, on a server of its own; then into a new database."""
+    bucket = cloud.bucket
+    cloud.allow(writing(bucket), listing(bucket), reading(bucket))
+    name = database_named(postgres, "shop 🐘", EVERYTHING.read_text())
+    source = source_inputs(postgres, name)
+    forget(postgres, "again")
+
+    made = green(run_image(image, cloud.inputs | source | {"verify": "true"}, cloud.env))
+    inputs = {"operation": "restore", "target-database": "again", "create-database": "true"}
+    restored = green(run_image(image, cloud.inputs | source | inputs, cloud.env))
+
+    assert ("true", "proven") == (made.outputs["verified"], made.outputs["verdict"])
+    assert "same bytes" in made.summary
+    assert "0 fatal, 0 degraded" in restored.summary
+    before, after = by_hand.plain(postgres, name), by_hand.plain(postgres, "again")
+    forget(postgres, name)
+    forget(postgres, "again")
+    drop_roles(postgres)
+    assert "" == by_hand.first_difference(before, after)
 
 
 @pytest.mark.parametrize(
