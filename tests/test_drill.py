@@ -234,6 +234,37 @@ def test_a_backup_of_a_part_is_proven_as_that_part(shop: Stage, strict: Ministac
     assert ["orders"] == [each["table"] for each in record["tables"]]
 
 
+def test_a_part_is_proven_in_the_schemas_and_beside_the_extensions_that_it_lies_in(
+    postgres: PostgresServer, strict: Ministack
+) -> None:
+    """pg_dump leaves them to the target where it dumps some tables alone."""
+    statements = """
+        CREATE SCHEMA app; CREATE EXTENSION hstore;
+        CREATE TABLE app.t AS SELECT 1 AS n, 'a=>1'::hstore AS h;
+    """
+    with readable_stage(postgres, strict, database_named(postgres, "parted", statements)) as stage:
+        green(stage.run(stage.inputs(tables="app.t")))
+        forget(postgres, "parted")
+        record = assert_proven(drill(stage), stage)
+    assert ["t"] == [each["table"] for each in record["tables"]]
+
+
+def test_what_the_roles_of_rds_own_and_were_granted_is_proven(
+    postgres: PostgresServer, strict: Ministack
+) -> None:
+    statements = """
+        CREATE ROLE rds_superuser; CREATE ROLE rdsadmin;
+        CREATE TABLE t AS SELECT 1 AS n; GRANT SELECT ON t TO rds_superuser;
+        CREATE SCHEMA s AUTHORIZATION rdsadmin;
+    """
+    with readable_stage(postgres, strict, database_named(postgres, "managed", statements)) as stage:
+        green(stage.run())
+        forget(postgres, "managed")
+        drop_roles(postgres)
+        record = assert_proven(drill(stage), stage)
+    assert {"owners", "grants"} <= checks(record, "proven").keys()
+
+
 @pytest.mark.slow
 def test_a_database_of_another_encoding_is_proven(
     postgres: PostgresServer, strict: Ministack
@@ -674,3 +705,25 @@ def test_a_drill_that_is_cancelled_leaves_no_server_and_no_folder(
     assert took < {signal.SIGINT: 7.0, signal.SIGTERM: 2.4}[number]
     assert {} == run.outputs
     assert before == records(shop)
+
+
+def test_a_drill_after_a_backup_can_be_cancelled_and_the_backup_counts(
+    postgres: PostgresServer, strict: Ministack
+) -> None:
+    with readable_stage(postgres, strict, database_named(postgres, "nightly")) as stage:
+        stall = stage.cloud.proxy.add(Stall(600), method="GET", pattern="/archive/")
+        try:
+            with stage.start(stage.inputs(verify="true")) as running:
+                wait_until(lambda: stall.hits, seconds=90)
+                sent = time.monotonic()
+                running.send(signal.SIGTERM)
+                run = running.finish()
+                took = time.monotonic() - sent
+        finally:
+            stage.cloud.proxy.clear()
+        assert_clean_end(run, stage)
+        (made,) = stage.catalogue()
+        forget(postgres, "nightly")
+    assert took < 2.4
+    (error,) = run.errors
+    assert f"backup {made['id']} is made and counts" in error.message

@@ -273,3 +273,28 @@ def test_clean_does_not_take_the_key_of_another_table_along(ledger: Stage) -> No
             )
         )
     assert_failed(run, ledger, 4, ["app.customer", "invoice_customer_fkey"])
+
+
+def test_clean_does_not_take_a_partition_along_that_is_younger_than_the_backup(
+    postgres: PostgresServer, strict: Ministack
+) -> None:
+    statements = """
+        CREATE TABLE event (day int) PARTITION BY RANGE (day);
+        CREATE TABLE event_1 PARTITION OF event FOR VALUES FROM (1) TO (10);
+        INSERT INTO event VALUES (1);
+    """
+    younger = """
+        CREATE TABLE event_2 PARTITION OF event FOR VALUES FROM (10) TO (20);
+        INSERT INTO event VALUES (10);
+    """
+    with readable_stage(postgres, strict, database_named(postgres, "events", statements)) as stage:
+        green(stage.run())
+        asked = stage.restore_inputs(
+            "events", tables="event", clean="true", confirm_target="events"
+        )
+        assert_restored(stage.run(asked), stage, "events")
+        postgres.sql(younger, "events")
+        with untouched(postgres, "events"):
+            run = stage.run(asked)
+        assert_failed(run, stage, 4, ["public.event", "partition public.event_2"])
+        forget(postgres, "events")

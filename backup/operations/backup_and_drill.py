@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from backup import interruption
 from backup.console import Console
-from backup.errors import BackupError
+from backup.errors import BackupError, Interrupted
 from backup.operations import backup, verify
 from backup.operations.drill import read_queries
 from backup.report.report import Report
@@ -19,6 +20,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
     read_queries(settings.verify.check_sql)  # or there would be a backup before they are missed
     made = backup.run(settings, console, environment)
     console.info(made.verdict)
+    interruption.listen()  # for the last moments of a backup it hears none
     drilled = replace(
         settings,
         database=made.data["database"],
@@ -29,6 +31,11 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
         drill = verify.run(drilled, console, environment)
     except BackupError as error:
         return replace(made, verdict=f"{made.verdict}, and could not be drilled", failure=error)
+    except Interrupted as interrupted:
+        interrupted.consequence = (
+            f"backup {made.outputs['backup-id']} is made and counts, and its drill was stopped"
+        )
+        raise
     return Report(
         verdict=f"{made.verdict}; {drill.verdict}",
         sections=(*made.sections, *drill.sections),

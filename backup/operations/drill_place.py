@@ -23,10 +23,10 @@ from backup.postgres.extensions import (
     provide,
     supply,
 )
-from backup.postgres.globals import load_globals
+from backup.postgres.globals import create_service_roles, load_globals
 from backup.postgres.locales import add_collations, create_like
 from backup.postgres.servers import choose_server, installed_servers
-from backup.postgres.statements import columns_of_copy, join, quoted, split
+from backup.postgres.statements import columns_of_copy, grantees, join, quoted, split
 from backup.postgres.throwaway import prove_room, throwaway_server
 from backup.settings import Selection
 
@@ -72,6 +72,7 @@ def throwaway_place(
 
     supplied = supply(server, _extensions(backup), lambda name: _config_of(contents, name))
     roles = "".join(f"CREATE ROLE {quoted(role)};\n" for role in manifest.inventory.roles)
+    create_service_roles(server.source, _roles(backup))
     load_globals(server.source, _without_tablespaces(backup.globals_script() or roles))
     (definition,) = [
         each.definition for each in database_entries(contents) if each.kind == "DATABASE"
@@ -115,6 +116,15 @@ def excluded_by(chosen: Chosen) -> dict[ObjectName, str]:
         ObjectName(each.entry.kind, each.entry.schema or "", each.entry.name): each.reason
         for each in chosen.left_out
     }
+
+
+def _roles(backup: OpenedBackup) -> Iterator[str]:
+    """All that the source had, owners and grantees among them."""
+    yield from backup.manifest.inventory.roles
+    for entry in backup.contents.entries:
+        yield entry.owner
+        if entry.kind in ("ACL", "DEFAULT ACL"):
+            yield from grantees(entry.definition)
 
 
 def _extensions(backup: OpenedBackup) -> Iterator[Extension]:

@@ -20,10 +20,10 @@ from backup.operations.restore_report import restore_report
 from backup.operations.restoring import Loading, Way
 from backup.operations.sources import find_source
 from backup.operations.target_site import finish, prepare, reach
-from backup.postgres.connection import Source
+from backup.postgres.connection import Source, answers
 from backup.postgres.loading import session_settings
 from backup.postgres.refusals import shown
-from backup.postgres.unfinished import SCHEMA
+from backup.postgres.unfinished import SCHEMA, forget_unmade
 from backup.report.report import Report
 from backup.settings import Settings
 from backup.wording import count
@@ -83,7 +83,10 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
         loading = Loading(backup, plan.chosen, plan.needed, way, folder, console, environment)
         with marked_as_unusable(source):
             complaints += loading.run(phases)
-        if not any(each.severity is Severity.FATAL for each in complaints):
+        if any(each.severity is Severity.FATAL for each in complaints):
+            if answers(site.connection):
+                forget_unmade(site.connection)
+        else:
             with phases.phase("Finish"):
                 complaints += finish(site, backup.contents, options)
     for each in complaints:

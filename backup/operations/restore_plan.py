@@ -19,13 +19,14 @@ from backup.postgres.refusals import (
     lacking_roles,
     refuse_closed,
     refuse_collisions,
+    refuse_doubling,
     refuse_older,
     refuse_the_source,
     refuse_unless_new,
     refuse_unwritable,
 )
 from backup.postgres.statements import grantees
-from backup.postgres.target import large_objects_among
+from backup.postgres.target import filled_configuration, large_objects_among
 from backup.settings import RestoreSettings
 from backup.wording import count, size
 
@@ -72,6 +73,7 @@ def plan_restore(opened: OpenedBackup, site: Site, options: RestoreSettings) -> 
     needed = _needed(chosen, options)
     if site.exists:
         refuse_closed(target, {entry.schema for entry in chosen.definitions if entry.schema})
+        refuse_doubling(target, _filled(site, chosen))
     if site.exists and not options.clean:
         theirs = _large_objects_there(site, chosen)
         beside = replace(target, holds=(*target.holds, *theirs))
@@ -156,6 +158,20 @@ def _large_objects_there(site: Site, chosen: Chosen) -> list[ObjectName]:
     there = [ObjectName("BLOB", "", str(oid)) for oid in large_objects_among(site.connection, made)]
     undone = {each.name for each in site.leftover.drops} if site.leftover else set()
     return [each for each in there if each not in undone]
+
+
+def _filled(site: Site, chosen: Chosen) -> Iterator[ObjectName]:
+    """Tables of the target's extensions that hold rows, and that the backup has rows for."""
+    created = {(each.schema, each.name) for each in chosen.definitions if each.kind == "TABLE"}
+    wanted = {
+        (each.schema or "", each.name)
+        for each in chosen.data
+        if each.kind == "TABLE DATA" and (each.schema, each.name) not in created
+    }
+    undone = {each.name for each in site.leftover.drops} if site.leftover else set()
+    for extension, table in filled_configuration(site.connection, wanted) if wanted else ():
+        if ObjectName("EXTENSION", "", extension) not in undone:
+            yield table
 
 
 def _roles(chosen: Chosen, options: RestoreSettings) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psycopg
@@ -15,7 +15,7 @@ from backup.model import Client, Complaint, ObjectName, Severity
 from backup.postgres.connection import Connection, Source, child_environment, conninfo
 from backup.postgres.databases import maintenance
 from backup.postgres.dropping import write_failure
-from backup.postgres.statements import join, split, unquoted
+from backup.postgres.statements import join, quoted, split, unquoted
 
 # The roles that RDS makes for itself:
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Appendix.PostgreSQL.CommonDBATasks.Roles.html
@@ -129,6 +129,20 @@ def _join(connection: Connection, role: str) -> None:
         return
     with contextlib.suppress(psycopg.Error):
         connection.execute(f"GRANT {role} TO current_user".encode())
+
+
+def create_service_roles(target: Source, names: Iterable[str]) -> None:
+    """Create those of the roles that RDS makes for itself, which `load_globals` then leaves be.
+
+    For a throwaway server, where they are to own and to be granted what they were on RDS. Raises
+    AccessError, InputError or DumpError.
+    """
+    with maintenance(target) as connection:
+        for name in sorted({each for each in names if each.startswith(_OF_THE_SERVICE)}):
+            try:
+                connection.execute(f"CREATE ROLE {quoted(name)}".encode())
+            except psycopg.Error as error:
+                raise write_failure(error, "creating the roles of RDS") from error
 
 
 def _is_settled(tokens: Sequence[str], settled: set[str]) -> bool:

@@ -27,7 +27,10 @@ _LITERAL = re.compile(r"'(?:[^']|'')*(?:'|\Z)")
 _COPY_CONTEXT = re.compile(r"CONTEXT: .*?(COPY .*?, line \d+).*", re.DOTALL)
 _KEY = re.compile(r"=\(.*\)", re.DOTALL)
 _FAILING_ROW = re.compile(r"row contains \(.*\)", re.DOTALL)
-_SYNTAX = re.compile(r'(invalid input [^:]*: )".*"', re.DOTALL)
+_SYNTAX = re.compile(
+    r'((?:invalid input|malformed|(?:field value|displacement) out of range)[^:]*: )".*"', re.DOTALL
+)
+_RANGE = re.compile(r'(value )".*"( is out of range)', re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,7 @@ def read_messages(lines: Iterable[tuple[int, str]]) -> Iterator[Message]:
 def _without_rows(text: str) -> str:
     text = _COPY_CONTEXT.sub(r"CONTEXT:  \1", text)
     text = _SYNTAX.sub(r'\1"…"', text)
+    text = _RANGE.sub(r'\1"…"\2', text)
     head, detail, rest = text.partition("\nDETAIL:")
     rest = _FAILING_ROW.sub("row contains (…)", _KEY.sub("=(…)", rest))
     return head + detail + rest

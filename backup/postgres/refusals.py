@@ -135,6 +135,21 @@ def refuse_collisions(target: Target, wanted: Iterable[ObjectName]) -> None:
     )
 
 
+def refuse_doubling(target: Target, filled: Iterable[ObjectName]) -> None:
+    """Raise InputError where tables of extensions hold rows, to which others would be added."""
+    there = [shown(f"{each.schema}.{each.name}") for each in sorted(filled)]
+    if not there:
+        return
+    more = f" and {len(there) - _SHOWN:,} more" if len(there) > _SHOWN else ""
+    raise InputError(
+        f"{count(len(there), 'table')} of extensions in {shown(target.database)} hold rows already",
+        detail=f"{', '.join(there[:_SHOWN])}{more}: the backup has rows for them, and some would be"
+        " there twice",
+        hint="Delete those rows, or restore into a new database: create-database: true; or restore"
+        " the rest by name, with tables or schemas.",
+    )
+
+
 def lacking_extensions(target: Target, needed: Iterable[Extension]) -> list[Lack]:
     """The extensions of the archive that the target cannot have."""
     lacks = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,6 +51,16 @@ WHERE NOT pg_catalog.has_schema_privilege(oid, 'CREATE')
 _LARGE_OBJECTS_AMONG = """
 SELECT oid::bigint FROM pg_catalog.pg_largeobject_metadata WHERE oid = ANY (%s::oid[]) ORDER BY 1
 """
+# Tables of extensions whose rows pg_dump dumps, each with the condition for those of users:
+# https://www.postgresql.org/docs/current/extend-extensions.html#EXTEND-EXTENSIONS-CONFIG-TABLES
+_CONFIGURATION = """
+SELECT e.extname::text, n.nspname::text, c.relname::text, given.condition
+FROM pg_catalog.pg_extension e,
+     unnest(e.extconfig, e.extcondition) AS given (oid, condition)
+JOIN pg_catalog.pg_class c ON c.oid = given.oid AND c.relkind = 'r'
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+"""
+_NO_SEARCH_PATH = "SELECT pg_catalog.set_config('search_path', '', true)"
 _DATA_DIRECTORY = "SELECT pg_catalog.current_setting('data_directory')"
 
 
@@ -160,6 +170,34 @@ def large_objects_among(connection: Connection, oids: Sequence[int]) -> list[int
             return [oid for (oid,) in connection.execute(_LARGE_OBJECTS_AMONG, [list(oids)])]
     except psycopg.Error as error:
         raise query_failure(error, "looking for large objects") from error
+
+
+def filled_configuration(
+    connection: Connection, wanted: Collection[tuple[str, str]]
+) -> list[tuple[str, ObjectName]]:
+    """Which of those tables (schema and name) belong to an extension and hold rows of users.
+
+    Each with its extension. Such rows come with a dump, and the table with the extension.
+    """
+    filled = []
+    try:
+        for extension, schema, name, condition in connection.execute(_CONFIGURATION).fetchall():
+            if (schema, name) not in wanted:
+                continue
+            query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {} {})").format(
+                sql.Identifier(schema, name), sql.SQL(condition or "")
+            )
+            try:
+                with connection.transaction(force_rollback=True):
+                    connection.execute(_NO_SEARCH_PATH)
+                    row = connection.execute(query).fetchone()
+            except psycopg.errors.InsufficientPrivilege:
+                continue  # who may not read it may not write it either
+            if row == (True,):
+                filled.append((extension, ObjectName("TABLE", schema, name)))
+    except psycopg.Error as error:
+        raise query_failure(error, "looking at the tables of extensions") from error
+    return filled
 
 
 def _is_ours(name: ObjectName, of_extensions: set[str]) -> bool:

@@ -57,10 +57,6 @@ class ThrowawayServer:
         """Where compiled locales are found by it, before those of the system."""
         return self.folder / "locales"
 
-    def log_tail(self, lines: int = 20) -> str:
-        """The last of what the server said."""
-        return _tail(self.folder / "server.log", lines)
-
 
 def prove_room(place: Path, database_bytes: int) -> None:
     """Refuse a disk that cannot hold the restored database. Raises StorageError."""

@@ -202,18 +202,40 @@ def undo(
     """
 
     def done(gone: Sequence[Drop]) -> None:
-        names = [each.name for each in gone]
-        columns = (
-            [each.kind for each in names],
-            [each.schema for each in names],
-            [each.name for each in names],
-        )
-        connection.execute(_DONE.encode(), columns)
-        connection.commit()
+        _strike(connection, [each.name for each in gone])
 
     left = drop(connection, unfinished.drops, lock_timeout_ms, after_each_batch=done)
     end(connection)
     return left
+
+
+def forget_unmade(connection: Connection) -> None:
+    """Take from the list what the restore could not create: whoever makes it by hand keeps it."""
+    marked = find(connection)
+    if marked is None:
+        return
+    there = set(objects_in(connection))
+    try:
+        with connection.transaction():
+            there |= {ObjectName("BLOB", "", oid) for (oid,) in connection.execute(_LARGE_OBJECTS)}
+        names = [each.name for each in marked.drops]
+        # The rule that makes a view what it is has no name of its own in the catalogue.
+        _strike(
+            connection,
+            [each for each in names if each not in there and not each.name.endswith(" _RETURN")],
+        )
+    except psycopg.Error as error:
+        raise write_failure(error, f"writing the schema {SCHEMA}") from error
+
+
+def _strike(connection: Connection, names: Sequence[ObjectName]) -> None:
+    columns = (
+        [each.kind for each in names],
+        [each.schema for each in names],
+        [each.name for each in names],
+    )
+    connection.execute(_DONE.encode(), columns)
+    connection.commit()
 
 
 def end(connection: Connection) -> None:
