@@ -56,6 +56,11 @@ class Manifest:
     members: tuple[Member, ...]
 
     @property
+    def is_partial(self) -> bool:
+        """Whether some schemas or tables were dumped, and not the whole database."""
+        return bool(self.selection.schemas or self.selection.tables)
+
+    @property
     def stored_bytes(self) -> int:
         return sum(each.size for each in self.objects)
 

@@ -208,10 +208,7 @@ class Driller:
         server, environment = site.target.server, self._environment
         client = restorer_for(manifest.client, manifest.compression, server, environment)
         redumper = redumper_for(client, server, environment)
-        script = backup.globals_script() if options.with_globals else None
-        site, _ = prepare(
-            site, backup.contents, plan.chosen, manifest.id, script, options, undo, self._console
-        )
+        site, _ = prepare(site, backup, plan.chosen, options, undo, self._console)
         place = DrillPlace(source, client, redumper, plan.chosen, excluded_by(plan.chosen), ())
         return place, site
 

@@ -80,7 +80,7 @@ def throwaway_place(
     encoding = manifest.inventory.encoding
     made = create_like(server, manifest.database, encoding, definition)
     definitions = (entry.definition for entry in contents.entries)
-    lacking = provide(made.source, *_taken_for_granted(backup))
+    lacking = provide(made.source, *backup.taken_for_granted())
     notes = [*lacking, *made.notes, *add_collations(server, made, encoding, definitions)]
     notes += [f"extension {name}: the real one was fetched" for name in supplied.fetched]
     notes += [f"extension {name} is an empty stand-in: {why}" for name, why in supplied.stubbed]
@@ -129,27 +129,12 @@ def _roles(backup: OpenedBackup) -> Iterator[str]:
 
 def _extensions(backup: OpenedBackup) -> Iterator[Extension]:
     versions = {each.name: each for each in backup.manifest.inventory.extensions}
-    if _is_partial(backup.manifest):
+    if backup.manifest.is_partial:
         yield from versions.values()
         return
     for entry in backup.contents.entries:
         if entry.kind == "EXTENSION":
             yield versions.get(entry.name) or Extension(entry.name, "1.0", "")
-
-
-def _is_partial(manifest: Manifest) -> bool:
-    return bool(manifest.selection.schemas or manifest.selection.tables)
-
-
-def _taken_for_granted(backup: OpenedBackup) -> tuple[list[str], tuple[Extension, ...]]:
-    """What pg_dump leaves to the target where it dumps some schemas or tables."""
-    if not _is_partial(backup.manifest):
-        return [], ()
-    extensions, entries = backup.manifest.inventory.extensions, backup.contents.entries
-    brought = {entry.name for entry in entries if entry.kind == "SCHEMA"}
-    needed = {entry.schema for entry in entries if entry.schema}
-    needed |= {each.schema for each in extensions if not each.schema.startswith("pg_")}
-    return sorted(needed - brought), extensions
 
 
 def _config_of(contents: TableOfContents, extension: str) -> list[Contents]:

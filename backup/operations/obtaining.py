@@ -14,6 +14,7 @@ from backup.archive.toc import Entry, TableOfContents
 from backup.aws.s3_reading import ReadableBucket
 from backup.console import Console
 from backup.errors import DumpError, VerificationError
+from backup.model import Extension
 from backup.operations.finding import Located, choose_backup, read_manifest
 from backup.operations.thawing import MAYBE_ARCHIVED, Thawed, thaw
 from backup.settings import Settings, ThawSettings
@@ -42,6 +43,16 @@ class OpenedBackup:
         """Roles and memberships as SQL; None where the source did not give them."""
         member = next((each for each in self.manifest.members if each.name == GLOBALS), None)
         return self.fetcher.read(member).decode("utf-8", "surrogateescape") if member else None
+
+    def taken_for_granted(self) -> tuple[list[str], tuple[Extension, ...]]:
+        """Schemas and extensions that pg_dump leaves to the target where it dumps a part."""
+        if not self.manifest.is_partial:
+            return [], ()
+        extensions, entries = self.manifest.inventory.extensions, self.contents.entries
+        brought = {entry.name for entry in entries if entry.kind == "SCHEMA"}
+        needed = {entry.schema for entry in entries if entry.schema}
+        needed |= {each.schema for each in extensions if not each.schema.startswith("pg_")}
+        return sorted(needed - brought), extensions
 
 
 def connections(jobs: int) -> int:

@@ -97,7 +97,7 @@ def _checks(
     backup: Manifest, archive: Dump, again: Again, excluded: Mapping[ObjectName, str]
 ) -> list[Check]:
     """What does not need the data."""
-    partial = bool(backup.selection.schemas or backup.selection.tables)
+    partial = backup.is_partial
     was, now, roles = archive.contents, again.dump.contents, again.inventory.roles
     return [
         proof.inventory(backup.inventory, again.inventory, excluded, partial=partial),

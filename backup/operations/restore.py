@@ -63,11 +63,8 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
 
         with phases.phase("Prepare the target"):
             thawed = thaw_data(bucket, backup, plan.chosen.data, settings.thaw, console)
-            script = backup.globals_script() if options.with_globals else None
             folder = undo.enter_context(scratch_folder())
-            site, complaints = prepare(
-                site, backup.contents, plan.chosen, manifest.id, script, options, undo, console
-            )
+            site, complaints = prepare(site, backup, plan.chosen, options, undo, console)
             way = Way(
                 client=client,
                 target=source,

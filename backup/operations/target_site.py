@@ -11,6 +11,7 @@ from backup.archive.toc import Entry, TableOfContents
 from backup.console import Console
 from backup.errors import InputError
 from backup.model import Complaint, ObjectName
+from backup.operations.obtaining import OpenedBackup
 from backup.postgres import unfinished
 from backup.postgres.connection import (
     Connection,
@@ -28,8 +29,10 @@ from backup.postgres.databases import (
 )
 from backup.postgres.databases import exists as database_exists
 from backup.postgres.dropping import Drop
+from backup.postgres.extensions import provide
 from backup.postgres.globals import load_globals
 from backup.postgres.refusals import shown
+from backup.postgres.statements import quoted
 from backup.postgres.target import Target, assume, large_objects_among, read_target
 from backup.postgres.unfinished import Unfinished
 from backup.settings import RestoreSettings
@@ -87,10 +90,8 @@ def reach(source: Source, options: RestoreSettings, undo: ExitStack) -> Site:
 
 def prepare(
     site: Site,
-    contents: TableOfContents,
+    backup: OpenedBackup,
     chosen: Chosen,
-    backup_id: str,
-    globals_script: str | None,
     options: RestoreSettings,
     undo: ExitStack,
     console: Console,
@@ -100,15 +101,16 @@ def prepare(
     Raises AccessError, InputError or DumpError.
     """
     complaints: tuple[Complaint, ...] = ()
-    if globals_script is not None:
-        complaints += load_globals(site.source, globals_script)
+    roles = backup.globals_script() if options.with_globals else None
+    if roles is not None:
+        complaints += load_globals(site.source, roles)
     elif options.with_globals:
         console.warning(
             "The backup holds no roles",
             "the source did not let its login read them, so with-globals creates none",
         )
     if not site.exists:
-        definition = definition_of(contents, options)
+        definition = definition_of(backup.contents, options)
         complaints += create_database(site.source, definition, options.role)
         site = replace(site, connection=_connected(site.source, options, undo), exists=True)
     connection = site.connection
@@ -119,7 +121,14 @@ def prepare(
     drops = [*_drops(chosen)]
     if options.clean:
         unfinished.clean(connection, drops)
-    unfinished.begin(connection, backup_id, drops)
+    # A backup of a part takes schemas and extensions for granted, which a new database has not.
+    is_new = not (options.allow_existing or options.clean)
+    schemas, extensions = backup.taken_for_granted() if is_new else ([], ())
+    drops += [_drop_of("EXTENSION", each.name) for each in extensions]
+    drops += [_drop_of("SCHEMA", name) for name in schemas]
+    unfinished.begin(connection, backup.manifest.id, drops)
+    for failure in provide(site.source, schemas, extensions):
+        console.warning("The backup is of a part, and needs what it does not hold", failure)
     return site, complaints
 
 
@@ -176,6 +185,10 @@ def large_objects(entry: Entry) -> tuple[int, ...]:
         # Its definition is a list of numbers: src/bin/pg_dump/pg_backup_archiver.c.
         return tuple(map(int, entry.definition.split()))
     return (int(entry.name),) if entry.kind == "BLOB" else ()
+
+
+def _drop_of(kind: str, name: str) -> Drop:
+    return Drop(ObjectName(kind, "", name), f"DROP {kind} {quoted(name)};")
 
 
 def _drops(chosen: Chosen) -> Iterator[Drop]:

@@ -149,7 +149,10 @@ def _is_settled(tokens: Sequence[str], settled: set[str]) -> bool:
     """Whether the statement is about roles that need nothing from us."""
     if tokens[0] == "GRANT" and "ON" not in tokens:
         names = [unquoted(tokens[1]), unquoted(tokens[tokens.index("TO") + 1])]
-        return any(name.startswith(_OF_THE_SERVICE) and name not in settled for name in names)
+        # Who is whose member among those that are there is not ours to change.
+        return all(name in settled for name in names) or any(
+            name.startswith(_OF_THE_SERVICE) and name not in settled for name in names
+        )
     about = _about(tokens)
     name = about.name
     return about.kind == "ROLE" and (name in settled or name.startswith(_OF_THE_SERVICE))
