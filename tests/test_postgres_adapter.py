@@ -646,6 +646,7 @@ def test_the_environment_cannot_lead_the_backup_elsewhere(
         "KRB5CCNAME": "cache",
         "PGSSLCERT": "/cert.pem",
         "LC_ALL": "C",
+        "PGTZ": "UTC",
         "PGPASSWORD": newest.password,
     } == child_environment(source, inherited)
     for name in hostile:
