@@ -244,6 +244,7 @@ def dropped_table(victim: Victim) -> dict[str, bytes | None]:
     def edit(manifest: dict[str, Any]) -> None:
         manifest["id"] = promised["id"]
         manifest["inventory"] = promised["inventory"]
+        manifest["sizes"]["database"] = promised["sizes"]["database"]
 
     gone = dict.fromkeys(victim.made.content.keys() - victim.partial.content.keys())
     return gone | victim.partial.content | victim.partial.saying(edit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,8 @@ def test_a_restore_into_its_own_major_is_proven_byte_for_byte(major: int, tmp_pa
 
 @pytest.mark.parametrize(
     ("older", "newer"),
-    [(older, newer) for older in MAJORS for newer in MAJORS if older < newer],
+    # Each once on either side; that all pairs restore is for test_restore_majors.
+    [*pairwise(MAJORS), (MAJORS[0], MAJORS[-1])],
 )
 def test_a_restore_into_a_newer_major_is_proven(older: int, newer: int, tmp_path: Path) -> None:
     skip_without(older)
@@ -238,8 +240,8 @@ SCHEMA = '"-schema ""x"", \'y\' 100% a=b.c $HOME 🐘"'
          "indexes", "index kinds.parent_tree is invalid"),
         ("SELECT setval('kinds.countdown', 5)", "sequences", "kinds.countdown stands at"),
         ("SELECT nextval('kinds.never_used')", "sequences", "kinds.never_used stands at"),
-        ("DROP VIEW kinds.cheap", "inventory", "VIEW kinds.cheap is missing"),
-        ("DROP VIEW kinds.cheap", "objects", "VIEW kinds.cheap is missing"),
+        ("DROP VIEW kinds.cheapest", "inventory", "VIEW kinds.cheapest is missing"),
+        ("DROP VIEW kinds.cheapest", "objects", "VIEW kinds.cheapest is missing"),
         ("DROP TABLE kinds.booking", "rows", "TABLE DATA kinds.booking: is missing"),
         ("ALTER TABLE kinds.log SET SCHEMA public", "inventory", "TABLE kinds.log is missing"),
         ("CREATE TABLE public.more (x int)", "inventory", "TABLE public.more is not in the"),

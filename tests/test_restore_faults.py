@@ -503,7 +503,7 @@ def test_an_archive_beyond_the_limits_needs_little_disk_and_memory(
         assert most["disk"] < 32 * MIB
         assert most["memory"] < 150 * MIB
         # Most large objects are fetched with their neighbours.
-        assert len(large.cloud.proxy.seen("GET", "/archive/")) < LARGE_OBJECTS / 4
+        assert len(large.cloud.proxy.seen("GET", "/archive/")) < LARGE_OBJECTS / 2
         for query in (
             "SELECT count(*), sum(hashtext(noise::text)::bigint) FROM noise",
             "SELECT count(*), sum(n) FROM numbers",
