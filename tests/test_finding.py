@@ -9,7 +9,7 @@ import pytest
 from backup.archive.manifest import Manifest, decode, encode
 from backup.aws.s3_reading import ReadableBucket
 from backup.errors import AccessError, BackupError, InputError, VerificationError
-from backup.operations.finding import find_backup
+from backup.operations.finding import choose_backup, read_manifest
 from tests.buckets import put_backup, reader, settle
 from tests.lab.cloud import PREFIX, Cloud
 from tests.manifests import ID, OBJECTS, manifest_of
@@ -23,9 +23,13 @@ def bucket(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rea
     return reader(cloud)
 
 
+def find_backup(bucket: ReadableBucket, database: str, wanted: str) -> Manifest:
+    return read_manifest(bucket, choose_backup(bucket, PREFIX, database, wanted))
+
+
 def refused(bucket: ReadableBucket, wanted: str = "latest", database: str = "shop") -> BackupError:
     with pytest.raises(BackupError) as caught:
-        find_backup(bucket, PREFIX, database, wanted)
+        find_backup(bucket, database, wanted)
     assert 3 == len(caught.value.lines())
     return caught.value
 
@@ -37,21 +41,22 @@ def test_a_backup_is_found_with_its_manifest_and_where_its_objects_lie(
     root = put_backup(cloud, manifest_of(), "GLACIER_IR")
     put_backup(cloud, manifest_of("20261123T020000Z-ffffff", "another"))
 
-    found = find_backup(bucket, PREFIX, "shop", "2026-11-22")
+    place = choose_backup(bucket, PREFIX, "shop", "2026-11-22")
+    manifest = read_manifest(bucket, place)
 
-    assert (ID, root, decode(encode(manifest_of()))) == (found.entry.id, found.root, found.manifest)
+    assert (ID, root, decode(encode(manifest_of()))) == (place.entry.id, place.root, manifest)
     assert dict.fromkeys(OBJECTS, "GLACIER_IR") == {
-        key: each.storage_class for key, each in found.stored.items()
+        key: each.storage_class for key, each in place.stored.items() if key != "manifest.json"
     }
-    big = [each for each in found.manifest.members if each.table == "big"]
-    assert [f"{root}archive/3349.dat.zst"] == [each.key for each in found.holding(big)]
+    big = [each for each in manifest.members if each.table == "big"]
+    assert [f"{root}archive/3349.dat.zst"] == [each.key for each in place.holding(big)]
 
 
 def test_a_backup_is_found_by_any_name_of_a_database(bucket: ReadableBucket, cloud: Cloud) -> None:
     name = 'a/b "c"|%2F ..é🐘\nd'
     put_backup(cloud, manifest_of(database=name))
 
-    assert name == find_backup(bucket, PREFIX, name, ID).manifest.database
+    assert name == find_backup(bucket, name, ID).database
 
 
 def test_a_database_without_backups_says_where_it_was_looked_for(
@@ -125,5 +130,5 @@ def test_what_the_role_lacks_is_named(cloud: Cloud, allowed: str, missing: str) 
 
 def refused_as_role(cloud: Cloud) -> BackupError:
     with pytest.raises(BackupError) as caught:
-        find_backup(reader(cloud, cloud.role), PREFIX, "shop", "latest")
+        find_backup(reader(cloud, cloud.role), "shop", "latest")
     return caught.value

@@ -29,7 +29,6 @@ class PastDrill:
     """What the history of drills shows of one."""
 
     time: datetime
-    verdict: str
     restore_seconds: float | None
 
 
@@ -97,7 +96,6 @@ def history(bucket: Bucket, prefix: str, database: str) -> list[PastDrill]:
         past.append(
             PastDrill(
                 time=each.time,
-                verdict=str(told.get("verdict", "")),
                 restore_seconds=_seconds(told.get("restore_seconds")),
             )
         )

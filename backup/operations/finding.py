@@ -33,37 +33,17 @@ class Located:
     def manifest(self) -> ListedObject:
         return self.stored[MANIFEST]
 
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A backup whose manifest fits the place it lies in, and the objects that lie there.
-
-    `stored` are the objects that the manifest lists, by key relative to `root`, with their
-    storage classes.
-    """
-
-    entry: BackupEntry
-    manifest: Manifest
-    root: str
-    stored: Mapping[str, ListedObject]
-
     def holding(self, members: Iterable[Member]) -> list[ListedObject]:
         """The objects that must be read for these members."""
         keys = {member.object_key for member in members if member.size}
         return [self.stored[key] for key in sorted(keys)]
 
 
-def find_backup(bucket: ReadableBucket, prefix: str, database: str, wanted: str) -> Found:
-    """The backup that `wanted` means (see `choose`), its manifest and its objects checked.
-
-    Raises InputError, AccessError, StorageError, and VerificationError where the objects are not
-    those that the manifest promises.
-    """
-    return read_manifest(bucket, choose_backup(bucket, prefix, database, wanted))
-
-
 def choose_backup(bucket: ReadableBucket, prefix: str, database: str, wanted: str) -> Located:
-    """The same without reading the manifest, which may have to be thawed before."""
+    """The backup that `wanted` means (see `choose`), its manifest unread: it may be archived.
+
+    Raises InputError, AccessError or StorageError.
+    """
     under = database_prefix(prefix, database)
     listed = list(bucket.list(under))
     found = entries(prefix, listed)
@@ -80,8 +60,12 @@ def choose_backup(bucket: ReadableBucket, prefix: str, database: str, wanted: st
     return Located(entry, root, MappingProxyType(stored))
 
 
-def read_manifest(bucket: ReadableBucket, chosen: Located) -> Found:
-    """Read the manifest, and compare it with its place and with the listing of its objects."""
+def read_manifest(bucket: ReadableBucket, chosen: Located) -> Manifest:
+    """Read the manifest, and compare it with its place and with the listing of its objects.
+
+    Raises AccessError, StorageError, and VerificationError where the objects are not those that
+    the manifest promises.
+    """
     entry = chosen.entry
     uri = bucket.uri(entry.manifest_key)
     try:
@@ -100,8 +84,7 @@ def read_manifest(bucket: ReadableBucket, chosen: Located) -> Found:
             hint=_OTHER_BACKUP,
         )
     _check_objects(manifest, chosen)
-    stored = {each.key: chosen.stored[each.key] for each in manifest.objects}
-    return Found(entry, manifest, chosen.root, MappingProxyType(stored))
+    return manifest
 
 
 def _check_objects(manifest: Manifest, chosen: Located) -> None:

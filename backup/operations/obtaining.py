@@ -79,8 +79,7 @@ def opened(
     if place.manifest.storage_class in MAYBE_ARCHIVED:
         # Until it is read nobody knows what else is needed, and one wait of hours is enough.
         thawed = thaw(bucket, place.entry.id, place.stored.values(), settings.thaw, console)
-    found = read_manifest(bucket, place)
-    manifest = found.manifest
+    manifest = read_manifest(bucket, place)
     (member,) = (each for each in manifest.members if each.name == TABLE_OF_CONTENTS)
     if place.stored[member.object_key].storage_class in MAYBE_ARCHIVED:
         # Which tables lie where is told by the archive itself: again, all of it at once.
@@ -110,12 +109,12 @@ def thaw_data(
     """Make the data of these entries readable, where it lies in an archive."""
     files = {entry.file for entry in entries if entry.file}
     with_large_objects = any(entry.kind == "BLOBS" for entry in entries)
-    objects = {
-        member.object_key: opened.place.stored[member.object_key]
+    objects = opened.place.holding(
+        member
         for member in opened.manifest.members
         if member.data_file in files or (with_large_objects and member.table is None)
-    }
-    thawed = thaw(bucket, opened.manifest.id, objects.values(), settings, console)
+    )
+    thawed = thaw(bucket, opened.manifest.id, objects, settings, console)
     if thawed:
         console.info(f"Waited {duration(thawed.seconds)} for the archive")
     return thawed or opened.thawed

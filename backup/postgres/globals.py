@@ -19,7 +19,7 @@ from backup.postgres.statements import join, quoted, split, unquoted
 
 # The roles that RDS makes for itself:
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Appendix.PostgreSQL.CommonDBATasks.Roles.html
-_OF_THE_SERVICE = ("rds_", "rdsadmin", "rdsrepladmin", "rdsproxyadmin", "rdstopmgr")
+OF_THE_SERVICE = ("rds_", "rdsadmin", "rdsrepladmin", "rdsproxyadmin", "rdstopmgr")
 # Attributes that only those can give who have them, and before 16 only superusers (the first
 # three): https://www.postgresql.org/docs/current/sql-alterrole.html
 _PRIVILEGED = ("SUPERUSER", "REPLICATION", "BYPASSRLS", "CREATEDB", "CREATEROLE")
@@ -138,7 +138,7 @@ def create_service_roles(target: Source, names: Iterable[str]) -> None:
     AccessError, InputError or DumpError.
     """
     with maintenance(target) as connection:
-        for name in sorted({each for each in names if each.startswith(_OF_THE_SERVICE)}):
+        for name in sorted({each for each in names if each.startswith(OF_THE_SERVICE)}):
             try:
                 connection.execute(f"CREATE ROLE {quoted(name)}".encode())
             except psycopg.Error as error:
@@ -151,11 +151,11 @@ def _is_settled(tokens: Sequence[str], settled: set[str]) -> bool:
         names = [unquoted(tokens[1]), unquoted(tokens[tokens.index("TO") + 1])]
         # Who is whose member among those that are there is not ours to change.
         return all(name in settled for name in names) or any(
-            name.startswith(_OF_THE_SERVICE) and name not in settled for name in names
+            name.startswith(OF_THE_SERVICE) and name not in settled for name in names
         )
     about = _about(tokens)
     name = about.name
-    return about.kind == "ROLE" and (name in settled or name.startswith(_OF_THE_SERVICE))
+    return about.kind == "ROLE" and (name in settled or name.startswith(OF_THE_SERVICE))
 
 
 def _about(tokens: Sequence[str]) -> ObjectName:

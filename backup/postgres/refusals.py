@@ -8,14 +8,12 @@ from dataclasses import dataclass
 
 from backup.errors import AccessError, InputError
 from backup.model import Extension, ObjectName, ServerVersion
+from backup.postgres.globals import OF_THE_SERVICE
 from backup.postgres.statements import quoted
 from backup.postgres.target import Target, addresses
 from backup.wording import count
 
 _SHOWN = 10
-# The roles that RDS makes for itself:
-# https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Appendix.PostgreSQL.CommonDBATasks.Roles.html
-_OF_THE_SERVICE = ("rds_", "rdsadmin", "rdsrepladmin", "rdsproxyadmin", "rdstopmgr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +183,7 @@ def lacking_roles(target: Target, needed: Iterable[str]) -> list[Lack]:
             f"with-globals: true creates it; or CREATE ROLE {quoted(role)};",
         )
         for role in sorted(set(needed) - target.roles)
-        if role not in ("", "PUBLIC") and not role.startswith(_OF_THE_SERVICE)
+        if role not in ("", "PUBLIC") and not role.startswith(OF_THE_SERVICE)
     ]
 
 
