@@ -41,7 +41,8 @@ def assert_same(
     """Two databases are equal in all that pg_dump prints of them; `other` holds the second."""
     one = by_hand.plain(server, expected, *options)
     two = by_hand.plain(other or server, actual, *options)
-    assert "" == by_hand.first_difference(one, two)
+    difference = by_hand.first_difference(one, two)
+    assert "" == difference, difference
 
 
 def assert_restored(run: ActionRun, stage: Stage, database: str) -> None:
@@ -89,4 +90,5 @@ def untouched(server: PostgresServer, *names: str) -> Iterator[None]:
     yield
     assert before[0] == databases(server)
     for name, dump in zip(names, before[1], strict=True):
-        assert "" == by_hand.first_difference(dump, by_hand.plain(server, name))
+        difference = by_hand.first_difference(dump, by_hand.plain(server, name))
+        assert "" == difference, difference
