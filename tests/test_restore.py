@@ -358,22 +358,22 @@ def test_a_newer_server_takes_the_backup_by_either_client(
     if len(majors) < 2:
         skip_without(14 if 14 not in majors else 18)
     old, new = servers(majors[0]), servers(majors[-1])
-    database_named(old, "shop", SHOP)
-    with readable_stage(old, strict, "shop") as stage:
+    database_named(old, "travels", SHOP)
+    with readable_stage(old, strict, "travels") as stage:
         green(stage.run())
-        before = old.sql("SELECT * FROM sales.orders ORDER BY id", "shop")
-        forget(old, "shop")
+        before = old.sql("SELECT * FROM sales.orders ORDER BY id", "travels")
+        forget(old, "travels")
         drop_roles(old)
         for client in (new, old):
             run = stage.run(
-                onto(new, stage, "shop", create_database="true", with_globals="true"),
+                onto(new, stage, "travels", create_database="true", with_globals="true"),
                 # Packaged clients of other majors are looked for as well.
                 {"PG_BACKUP_CLIENTS": str(client.binaries), "PATH": "/usr/bin:/bin"},
             )
             assert_restored(run, stage, "postgres")
-            assert before == new.sql("SELECT * FROM sales.orders ORDER BY id", "shop")
+            assert before == new.sql("SELECT * FROM sales.orders ORDER BY id", "travels")
             assert "0 fatal, 0 degraded" in told(run)
-            forget(new, "shop")
+            forget(new, "travels")
     drop_roles(new)
 
 
