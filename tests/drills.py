@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 
 from tests.lab.aws import REPOSITORY
 from tests.lab.runner import ActionRun, RunningAction
-from tests.lab.stage import Stage, assert_clean_end
+from tests.lab.stage import Stage, assert_clean_end, the_error
 
 SCHEMA = json.loads((REPOSITORY / "docs/drill.schema.json").read_text())
 
@@ -86,13 +86,7 @@ def assert_not_green(
     """A red run whose only error has three parts and all these words, and its record."""
     assert exit_code == run.exit_code, run.output
     assert_clean_end(run, stage)
-    assert 1 == len(run.errors), run.output
-    (error,) = run.errors
-    message, *rest = error.message.splitlines()
-    assert message == error.title
-    assert len([line for line in rest if line.strip()]) >= 2, error.message
-    for word in words:
-        assert word in error.message, error.message
+    the_error(run, *words)
     record = record_of(run, stage)
     _assert_told(run, record, verdict, {"failed": "❌", "not proven": "⚠️"}[verdict])
     return record

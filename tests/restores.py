@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tests import by_hand
 from tests.lab.postgres import PostgresServer
 from tests.lab.runner import ActionRun
-from tests.lab.stage import Stage, assert_clean_end
+from tests.lab.stage import Stage, assert_clean_end, the_error
 from tests.steps import database_named, forget
 
 MARK = "restore_unfinished_do_not_use"
@@ -58,15 +58,8 @@ def assert_failed(run: ActionRun, stage: Stage, exit_code: int, words: Sequence[
     """A red run with a clean end and one error of three parts that holds the words; its text."""
     assert exit_code == run.exit_code, run.output
     assert_clean_end(run, stage)
-    assert 1 == len(run.errors), run.output
-    (error,) = run.errors
-    message, *rest = error.message.splitlines()
-    assert message == error.title
-    assert len([line for line in rest if line.strip()]) >= 2, error.message
-    for word in words:
-        assert word in error.message, error.message
     assert "❌" in run.summary
-    return error.message
+    return the_error(run, *words)
 
 
 def assert_unusable(

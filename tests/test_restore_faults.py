@@ -317,7 +317,7 @@ def test_what_is_seen_before_the_first_write_leaves_the_target_alone(
     }
     with stored_instead(shop, *stored[fault]), untouched(shop.server, copy):
         run = shop.run(shop.restore_inputs(copy))
-    assert_failed(run, shop, 6, words)
+        assert_failed(run, shop, 6, words)
 
 
 def test_an_older_manifest_over_newer_objects_is_never_committed(
@@ -339,7 +339,7 @@ def test_an_older_manifest_over_newer_objects_is_never_committed(
             wanted = stage.restore_inputs("copy", backup_id=ids[0])
             with untouched(server, "copy"):
                 run = stage.run(wanted)
-            error = assert_failed(run, stage, 6, ["is damaged in this backup"])
+                error = assert_failed(run, stage, 6, ["is damaged in this backup"])
             assert "toc.dat" in error
     forget(server, "days")
 

@@ -12,7 +12,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -59,16 +59,13 @@ class Feeder:
 
         Kills the process before it raises VerificationError, StorageError or AccessError.
         """
-        try:
+        with _ended_unless_done(process):
             for number, (member, content) in enumerate(self._fetcher.stream_many(load.pipes)):
                 if not self._flow(member, content, process):
                     return
                 (self._folder / member.name).unlink()
                 for later in load.pipes[number + _PIPES_AHEAD : number + _PIPES_AHEAD + 1]:
                     os.mkfifo(self._folder / later.name, 0o600)
-        except BaseException:
-            process.kill()
-            raise
 
     def clear(self, load: Load) -> None:
         """Remove what `prepare` has made."""
@@ -80,7 +77,8 @@ class Feeder:
         pipe = _opened(self._folder / member.name, process)
         if pipe is None:
             return False
-        try:
+        # It must be ended before the pipe is closed, which would look like a good end.
+        with os.fdopen(pipe, "wb", buffering=0), _ended_unless_done(process):
             with suppress(OSError):  # a machine's limit for unprivileged users
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             reads_on = True
@@ -89,12 +87,16 @@ class Feeder:
                 reads_on = reads_on and _written(pipe, piece)
                 if not reads_on and process.killed:  # the reason is known
                     break
-        except BaseException:
-            process.kill()  # before the pipe is closed, which would look like a good end
-            raise
-        finally:
-            os.close(pipe)
         return True
+
+
+@contextmanager
+def _ended_unless_done(process: LoadProcess) -> Iterator[None]:
+    """Kill the process if the block does not come to its end, for whatever reason."""
+    with ExitStack() as undo:
+        undo.callback(process.kill)
+        yield
+        undo.pop_all()
 
 
 def write(path: Path, content: bytes) -> None:

@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from typing import TypeVar
 
 # Between SIGTERM, on which the programs cancel their queries on the server, and SIGKILL.
@@ -43,20 +44,18 @@ class RunningProgram:
         # apart: unix(7), SO_PASSCRED.
         self._ears, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._ears.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        try:
-            self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                command,
-                env=dict(environment),
-                stdin=stdin,
-                stdout=stdout,
-                stderr=mouth.fileno(),
-                start_new_session=True,
-            )
-        except BaseException:
-            self._ears.close()
-            raise
-        finally:
-            mouth.close()
+        with ExitStack() as undo:
+            undo.callback(self._ears.close)
+            with mouth:
+                self._process: subprocess.Popen[bytes] = subprocess.Popen(
+                    command,
+                    env=dict(environment),
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=mouth.fileno(),
+                    start_new_session=True,
+                )
+            undo.pop_all()
         self._silent = threading.Event()
         self._listener = threading.Thread(target=self._listen, name="stderr", daemon=True)
         self._listener.start()

@@ -143,19 +143,26 @@ def assert_clean_end(run: ActionRun, stage: Stage) -> None:
         wait_until(lambda: not stage.sessions())
 
 
+def the_error(run: ActionRun, *words: str) -> str:
+    """The text of a run's only error, which has three parts and holds all these words."""
+    assert 1 == len(run.errors), run.output
+    (error,) = run.errors
+    message, *rest = error.message.splitlines()
+    assert message == error.title
+    assert len([line for line in rest if line.strip()]) >= 2, error.message
+    for word in words:
+        assert word in error.message, error.message
+    return error.message
+
+
 def assert_no_backup(run: ActionRun, stage: Stage, exit_code: int) -> str:
     """A failed run: no manifest, a clean end, one error in three parts; the error's text."""
     assert exit_code == run.exit_code, run.output
     assert {} == stage.cloud.manifests()
     assert {} == run.outputs
     assert_clean_end(run, stage)
-    assert 1 == len(run.errors), run.output
-    (error,) = run.errors
-    message, *rest = error.message.splitlines()
-    assert message == error.title
-    assert len([line for line in rest if line.strip()]) >= 2, error.message
     assert "❌" in run.summary
-    return error.message
+    return the_error(run)
 
 
 def assert_nothing_half_done(run: ActionRun, stage: Stage, exit_code: int) -> str:
