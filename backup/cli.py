@@ -7,8 +7,8 @@ import os
 import sys
 from collections.abc import Sequence
 
+from backup.options import OPERATIONS, OPTIONS
 from backup.program import main as run
-from backup.settings import OPERATIONS, OPTIONS
 from backup.terminal import Terminal
 
 
@@ -17,8 +17,8 @@ def parser() -> argparse.ArgumentParser:
     built = argparse.ArgumentParser(
         prog="python -m backup",
         description="PostgreSQL backups in S3.",
-        epilog="Passwords come from PGPASSWORD, DATABASE_URL or TARGET_URL, and AWS credentials"
-        " from the environment.",
+        epilog="Passwords come from PGPASSWORD, DATABASE_URL or TARGET_URL, a token of GitHub from"
+        " GITHUB_TOKEN, and AWS credentials from the environment.",
         allow_abbrev=False,
     )
     built.add_argument("operation", choices=sorted(OPERATIONS), help="; ".join(
@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         if url := os.environ.get(name.upper().replace("-", "_")):
             values[name] = url
+    if token := os.environ.get("GITHUB_TOKEN"):
+        values["github-token"] = token
     code = run(values, os.environ, terminal)
     sys.stdout.flush()
     return code

@@ -66,14 +66,25 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
 
 def _operate(chosen: Settings, console: Console, environment: Mapping[str, str]) -> Report:
     # Importing what an operation needs takes half a second, in which signals are heard already.
-    if chosen.operation == "backup" and chosen.verify.after_backup:
+    operation = chosen.operation
+    if operation == "backup" and chosen.verify.after_backup:
         from backup.operations.backup_and_drill import run
-    elif chosen.operation == "backup":
+    elif operation == "backup":
         from backup.operations.backup import run
-    elif chosen.operation == "restore":
+    elif operation == "restore":
         from backup.operations.restore import run
-    elif chosen.operation == "verify":
+    elif operation == "verify":
         from backup.operations.verify import run
+    elif operation == "snapshot":
+        from backup.operations.snapshot import run
+    elif operation == "restore-instance":
+        from backup.operations.restore_instance import run
+    elif operation == "export":
+        from backup.operations.export import run
+    elif operation == "audit" and chosen.audit.scope == "setup":
+        from backup.operations.setup import run
+    elif operation == "audit":
+        from backup.operations.audit import run
     else:
         from backup.operations.list_backups import run
     return run(chosen, console, environment)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 
 from backup.errors import Fault
-from backup.settings import OPTIONS
+from backup.options import OPTIONS
 
 _BY_NAME = {option.name: option for option in OPTIONS}
 
@@ -56,6 +56,12 @@ class Reader:
         if text and not re.fullmatch(pattern, text):
             self.fault(name, f"{text!r} is not of its form", f"write it like {example}")
         return text or None
+
+    def tag(self, name: str, line: str) -> tuple[str, str]:
+        key, separator, value = line.partition("=")
+        if not separator or not key.strip():
+            self.fault(name, f"{line!r} is no tag", "write key=value, one a line")
+        return key.strip(), value.strip()
 
     def choice(self, name: str, allowed: tuple[str, ...]) -> str:
         text = self.text(name)

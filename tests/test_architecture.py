@@ -14,6 +14,7 @@ OPERATIONS = {"backup.operations"}
 ADAPTERS = {"backup.archive", "backup.postgres", "backup.aws", "backup.github", "backup.report"}
 GROUND = {
     "backup",
+    "backup.checks",
     "backup.console",
     "backup.errors",
     "backup.inputs",
@@ -22,6 +23,7 @@ GROUND = {
     "backup.reading",
     "backup.rows",
     "backup.model",
+    "backup.options",
     "backup.settings",
     "backup.store",
     "backup.verdicts",

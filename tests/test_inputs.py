@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from backup.cli import parser
-from backup.settings import OPTIONS
+from backup.options import OPTIONS
 from tests.lab.aws import REPOSITORY, Ministack
 from tests.lab.cloud import Cloud, listing, new_cloud, reading, source_inputs, writing
 from tests.lab.issuer import Issuer
@@ -57,7 +57,7 @@ def test_the_command_line_has_every_option_that_is_no_secret() -> None:
         for flag in action.option_strings or [action.dest]
     }
     secret = {option.name for option in OPTIONS if option.secret}
-    assert {"password", "database-url", "target-url"} == secret
+    assert {"password", "database-url", "target-url", "github-token"} == secret
     own = {"-h", "help", "json", "debug"}
     assert {option.name for option in OPTIONS} - secret == flags - own
 

@@ -1,50 +1,26 @@
 """What AWS refused, why, and the line that mends it.
 
-`explained` turns every error of botocore into the project's own; `PERMISSIONS` is the one table
-of IAM actions that the S3 operations need.
+`explained` turns every error of botocore into the project's own.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from backup.aws.permissions import WRITE_KMS, key_statement, statement
 from backup.errors import AccessError, BackupError, InputError, StorageError
 
 
 @dataclass(frozen=True, slots=True)
-class Permission:
-    """The IAM actions behind one operation of S3, and those it adds for tags and a KMS key.
+class Remedy:
+    """What an error code of one service means: which class of error it is, and what to do."""
 
-    `on_bucket`: the resource is the bucket itself, not the objects under the prefix.
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuAndPermissions.html
-    """
-
-    actions: tuple[str, ...]
-    with_tags: tuple[str, ...] = ()
-    with_kms: tuple[str, ...] = ()
-    on_bucket: bool = False
-
-
-_WRITE_KMS = ("kms:GenerateDataKey", "kms:Decrypt")
-
-PERMISSIONS: dict[str, Permission] = {
-    "ListObjectsV2": Permission(("s3:ListBucket",), on_bucket=True),
-    "GetObject": Permission(("s3:GetObject",), with_kms=("kms:Decrypt",)),
-    # For the checksum of an encrypted object, its key is asked for too.
-    "HeadObject": Permission(("s3:GetObject",), with_kms=("kms:Decrypt",)),
-    "RestoreObject": Permission(("s3:RestoreObject",)),
-    "PutObject": Permission(("s3:PutObject",), ("s3:PutObjectTagging",), _WRITE_KMS),
-    "CreateMultipartUpload": Permission(("s3:PutObject",), ("s3:PutObjectTagging",), _WRITE_KMS),
-    "UploadPart": Permission(("s3:PutObject",), with_kms=_WRITE_KMS),
-    "CompleteMultipartUpload": Permission(("s3:PutObject",), with_kms=("kms:Decrypt",)),
-    "AbortMultipartUpload": Permission(("s3:AbortMultipartUpload",)),
-}
+    error: type[BackupError]
+    hint: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +29,8 @@ class Attempt:
 
     `message` says what failed: "cannot write s3://b/k". `actions` and `resource` are the IAM
     statement that allows it; `kms_actions` and `kms_resource` the one for its key.
-    `unreachable` is the error to raise where the network or the service fails.
+    `unreachable` is the error to raise where the network or the service fails, and `failure`
+    that for codes nobody knows; `remedies` are those of the service at hand, by code.
     """
 
     message: str
@@ -65,6 +42,8 @@ class Attempt:
     bucket: str = ""
     expected_owner: str | None = None
     unreachable: type[BackupError] = field(default=AccessError)
+    failure: type[BackupError] = field(default=StorageError)
+    remedies: Mapping[str, Remedy] = field(default_factory=dict)
 
 
 @contextmanager
@@ -90,38 +69,6 @@ def sent_before(error: Any) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0))
 
 
-def partition(region: str) -> str:
-    """https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html"""
-    if region.startswith("cn-"):
-        return "aws-cn"
-    return "aws-us-gov" if region.startswith("us-gov-") else "aws"
-
-
-def statement(actions: tuple[str, ...], resource: str) -> str:
-    """One statement of an IAM policy, on one line, ready to paste."""
-    listed = list(actions) if len(actions) > 1 else actions[0]
-    return json.dumps({"Effect": "Allow", "Action": listed, "Resource": resource})
-
-
-def key_statement(actions: tuple[str, ...], key_arn: str) -> str:
-    """The same for a KMS key. IAM knows keys by ARN: an alias becomes a condition.
-
-    https://docs.aws.amazon.com/kms/latest/developerguide/conditions-kms.html
-    """
-    head, separator, alias = key_arn.partition(":alias/")
-    if not separator:
-        return statement(actions, key_arn)
-    condition = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": f"alias/{alias}"}}
-    return json.dumps(
-        {
-            "Effect": "Allow",
-            "Action": list(actions),
-            "Resource": f"{head}:key/*",
-            "Condition": condition,
-        }
-    )
-
-
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _DENIED = {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "AccountProblem",
            "UnauthorizedOperation", "403", "Forbidden"}  # fmt: skip
@@ -142,6 +89,8 @@ def _refusal(response: dict[str, Any], attempt: Attempt) -> BackupError:
     error = response.get("Error", {})
     code, text = str(error.get("Code", "")), str(error.get("Message", "")).strip()
     detail = f"AWS says {code}: {text}" if text else f"AWS says {code}"
+    if remedy := attempt.remedies.get(code):
+        return remedy.error(attempt.message, detail=detail, hint=remedy.hint)
     if code.startswith(("KMS.", "Kms")) or code == "KMSAccessDenied":
         return _key_trouble(code, detail, attempt)
     if code in _DENIED:
@@ -176,7 +125,7 @@ def _refusal(response: dict[str, Any], attempt: Attempt) -> BackupError:
         return attempt.unreachable(
             attempt.message, detail=f"{detail} (sent {int(retried) + 1} times)", hint=hint
         )
-    return StorageError(attempt.message, detail=detail, hint=_other_hint(code, attempt))
+    return attempt.failure(attempt.message, detail=detail, hint=_other_hint(code, attempt))
 
 
 def _other_hint(code: str, attempt: Attempt) -> str:
@@ -194,6 +143,8 @@ def _other_hint(code: str, attempt: Attempt) -> str:
         return "AWS has no capacity for expedited retrievals right now: thaw-tier: standard"
     if code == "NoSuchKey":
         return "it was deleted, or never written: look at what is there with operation: list"
+    if attempt.failure is not StorageError:
+        return "run it again in a while; the service's API reference describes the code"
     return f"look the code up: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html ({attempt.region})"  # noqa: E501
 
 
@@ -241,7 +192,7 @@ def _key_trouble(code: str, detail: str, attempt: Attempt) -> BackupError:
 def _key_denial(
     named_actions: tuple[str, ...], named_key: str | None, detail: str, attempt: Attempt
 ) -> AccessError:
-    actions = attempt.kms_actions or named_actions or _WRITE_KMS
+    actions = attempt.kms_actions or named_actions or WRITE_KMS
     return AccessError(
         attempt.message,
         detail=detail,

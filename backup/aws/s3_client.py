@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from backup.aws.refusals import PERMISSIONS, Attempt, explained, partition
+from backup.aws.permissions import PERMISSIONS, partition
+from backup.aws.refusals import Attempt, explained
 from backup.aws.session import AwsSession
 from backup.errors import StorageError
 from backup.settings import BucketSettings

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from backup.aws.refusals import Attempt, error_code, explained, partition
+from backup.aws.permissions import partition
+from backup.aws.refusals import Attempt, error_code, explained
 from backup.aws.session import AwsSession
 from backup.errors import InputError
 from backup.settings import Secret

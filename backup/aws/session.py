@@ -52,7 +52,13 @@ class AwsSession:
         # Clients may be shared between threads, but not made in several at once:
         # https://docs.aws.amazon.com/boto3/latest/guide/clients.html#multithreading-or-multiprocessing-with-clients
         with self._lock:
-            return self._session.create_client(service, config=config)
+            return self._session.create_client(service, region_name=self.region, config=config)
+
+    def in_region(self, region: str) -> AwsSession:
+        """The same session for clients of another region."""
+        other = AwsSession(self._session, region, self.identity)
+        other._lock = self._lock
+        return other
 
 
 def open_session(

@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass
 
-from backup.aws.refusals import statement
+from backup.aws.permissions import statement
 from backup.errors import AccessError, BackupError
 from backup.settings import RoleSettings
 

@@ -1,0 +1,62 @@
+"""Who the run is in AWS, and the bucket that it uses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from backup.reading import Reader
+from backup.settings import BucketSettings, RoleSettings
+
+
+def role(reader: Reader, environment: Mapping[str, str]) -> RoleSettings:
+    region = (
+        reader.matching("aws-region", r"[a-z]{2}(-[a-z]+)+-\d+", "eu-central-1")
+        or environment.get("AWS_REGION")
+        or environment.get("AWS_DEFAULT_REGION")
+    )
+    if not region:
+        reader.fault("aws-region", "is missing", "name the bucket's region: eu-central-1")
+    accounts = tuple(reader.text("allowed-account-ids").replace(",", " ").split())
+    for account in accounts:
+        if not re.fullmatch(r"\d{12}", account):
+            reader.fault("allowed-account-ids", f"{account!r} is no account id", "write 12 digits")
+    return RoleSettings(
+        region=region or None,
+        arn=reader.matching(
+            "role-to-assume",
+            r"arn:aws[a-z-]*:iam::\d{12}:role/.+",
+            "arn:aws:iam::123456789012:role/pg-backup-writer",
+        ),
+        # https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRole.html
+        session_name=reader.matching("role-session-name", r"[\w+=,.@-]{2,64}", "pg-backup-action")
+        or "",
+        # botocore renews 15 minutes before the end: a session of 900 s would be renewed at once.
+        duration_seconds=reader.number("role-duration-seconds", 3600, 43200),
+        audience=reader.text("audience"),
+        external_id=reader.text("role-external-id") or None,
+        allowed_account_ids=accounts,
+    )
+
+
+def bucket(reader: Reader) -> BucketSettings:
+    name = reader.text("bucket")
+    if not name:
+        reader.fault("bucket", "is missing", "name the bucket: my-company-pg-backups")
+    # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+    elif not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", name):
+        reader.fault("bucket", f"{name!r} is no bucket name", "give the name alone, without s3://")
+    prefix = reader.text("prefix").strip("/")
+    if not re.fullmatch(r"[A-Za-z0-9!_.*'()/-]*", prefix):
+        reader.fault("prefix", f"{prefix!r} has characters that S3 keys should not have",
+                     "use letters, digits and / ! - _ . * ' ( )")  # fmt: skip
+    tags = tuple(reader.tag("object-tags", line) for line in reader.lines("object-tags"))
+    if len(tags) > 10:
+        reader.fault("object-tags", f"{len(tags)} tags, and S3 takes ten", "leave some out")
+    return BucketSettings(
+        name=name,
+        prefix=prefix,
+        kms_key_id=reader.text("kms-key-id") or None,
+        expected_owner=reader.matching("expected-bucket-owner", r"\d{12}", "123456789012"),
+        tags=tags,
+    )

@@ -1,0 +1,134 @@
+"""The scripted server: one port for all services, told apart by the scope of the signature."""
+
+from __future__ import annotations
+
+import functools
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from http.server import BaseHTTPRequestHandler
+from types import TracebackType
+from typing import Any
+
+from botocore import xform_name
+
+from tests.lab.httpd import HttpService, Request, Response, answering
+from tests.lab.scripted.authorization import Authorization
+from tests.lab.scripted.calls import Call, Refused
+from tests.lab.scripted.faults import Faults
+from tests.lab.scripted.rds import Rds
+from tests.lab.scripted.scalars import WireFault
+from tests.lab.scripted.wire import Wire
+
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-authentication-methods.html
+SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d{8}/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_req")
+
+
+class ScriptedAws:
+    """RDS, AWS Backup, a little of EC2: per region, with states that take time.
+
+    Give `url` as AWS_ENDPOINT_URL_RDS, AWS_ENDPOINT_URL_BACKUP, AWS_ENDPOINT_URL_EC2 and
+    AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT; all else belongs to the doubles. A request that the
+    service's model does not allow, or that no script answers, is answered 400 and kept in
+    `wrong`; the fixture `scripted` asserts that it stays empty.
+    """
+
+    def __init__(self) -> None:
+        self.rds = Rds()
+        self.faults = Faults()
+        self.authorization = Authorization(self.rds.tags_of)
+        self.calls: list[Call] = []
+        self.wrong: list[str] = []
+        self._scripts: Mapping[str, Sequence[object]] = {"rds": self.rds.scripts}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> ScriptedAws:
+        self._service = HttpService(_all_methods(answering(self._answer)))
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._service.close()
+
+    @property
+    def url(self) -> str:
+        return self._service.url
+
+    def asked(self, action: str) -> list[Call]:
+        """The calls of one action, in order: `asked("rds:CopyDBSnapshot")`."""
+        return [call for call in self.calls if call.action == action]
+
+    def deny(self, action: str, *, after: int = 0) -> None:
+        """Deny an action, from the call after the first `after` on."""
+        self.faults.deny(action, after=after)
+
+    def throttle(self, action: str, *, times: int, after: int = 0) -> None:
+        self.faults.throttle(action, times=times, after=after)
+
+    def fail(
+        self,
+        action: str,
+        code: str,
+        message: str,
+        *,
+        status: int | None = None,
+        times: int | None = None,
+        after: int = 0,
+    ) -> None:
+        """Answer with any error; `times` None is for ever, `status` None is the model's."""
+        self.faults.fail(action, Refused(code, message, status), times=times, after=after)
+
+    def allow_only(self, statements: Sequence[Mapping[str, Any]]) -> None:
+        """From now on every call is checked against this policy of the caller."""
+        self.authorization.allow_only(statements)
+
+    def _answer(self, request: Request) -> Response:
+        scope = SCOPE.search(request.headers.get("authorization", ""))
+        with self._lock:
+            if scope is None:
+                return self._refuse_form(f"{request.method} {request.path} is not signed")
+            if scope["service"] not in self._scripts:
+                return self._refuse_form(f"{scope['service']} is not scripted")
+            wire = wire_of(scope["service"])
+            try:
+                operation, given = wire.parse(request)
+                call = Call(scope["service"], operation, scope["region"], given)
+                self.calls.append(call)
+                return self._act(call, wire)
+            except WireFault as fault:
+                return self._refuse_form(str(fault))
+
+    def _act(self, call: Call, wire: Wire) -> Response:
+        try:
+            self.faults.strike(call)
+            self.authorization.check(call)
+            return wire.answer(call.operation, self._script(call)(call))
+        except Refused as refused:
+            return wire.refusal(refused.code, refused.message, refused.status)
+
+    def _script(self, call: Call) -> Callable[[Call], Mapping[str, Any]]:
+        name = xform_name(call.operation)
+        for script in self._scripts[call.service]:
+            found: Callable[[Call], Mapping[str, Any]] | None = getattr(script, name, None)
+            if found is not None:
+                return found
+        raise WireFault(f"{call.action} is not scripted")
+
+    def _refuse_form(self, reason: str) -> Response:
+        self.wrong.append(reason)
+        return Response(400, f"scripted AWS: {reason}".encode())
+
+
+@functools.cache
+def wire_of(service: str) -> Wire:
+    return Wire(service)
+
+
+def _all_methods(handler: type[BaseHTTPRequestHandler]) -> type[BaseHTTPRequestHandler]:
+    """rest-json asks with PUT and DELETE too."""
+    answer = vars(handler)["do_GET"]
+    return type("Handler", (handler,), {"do_PUT": answer, "do_DELETE": answer})
