@@ -47,7 +47,9 @@ demo: $(INSTALLED)
 	@$(VENV)/bin/python -m demo
 
 test: $(INSTALLED)
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(PYTEST_ARGS)
+# They wait for servers more than they compute, so that more of them than processors do no harm.
+TEST_PROCESSES ?= 3
 
 bench: $(INSTALLED)
 	$(VENV)/bin/python -m benchmarks.backup $(BENCH_ARGS)

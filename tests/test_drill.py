@@ -32,7 +32,7 @@ from tests.drills import (
 )
 from tests.lab.aws import REPOSITORY, Ministack
 from tests.lab.cloud import PREFIX, listing, reading, writing
-from tests.lab.extension import extension_on
+from tests.lab.extension import NAME, extension_on
 from tests.lab.faults import Stall
 from tests.lab.login import VersionFront
 from tests.lab.postgres import PostgresServer, installed
@@ -482,10 +482,10 @@ def test_inputs_that_a_drill_would_not_heed_are_refused(
 def test_what_needs_an_extension_that_is_not_here_is_not_proven(
     postgres: PostgresServer, strict: Ministack
 ) -> None:
-    statements = """
-        CREATE EXTENSION lab_span;
+    statements = f"""
+        CREATE EXTENSION {NAME};
         CREATE TABLE kept AS SELECT 1 AS one;
-        CREATE TABLE place (id int, at lab_span);
+        CREATE TABLE place (id int, at {NAME});
         INSERT INTO place VALUES (1, ROW(1, 2));
     """
     # Packages are asked for where there is apt: a proxy that is not there says no at once.
@@ -501,20 +501,20 @@ def test_what_needs_an_extension_that_is_not_here_is_not_proven(
             path.unlink()
 
         run = drill(stage, env, backup_id=first)
-        needs = "needs the extension lab_span"
+        needs = f"needs the extension {NAME}"
         record = assert_not_green(
             run, stage, "not proven", "TABLE public.place", needs, "target-url"
         )
         verdicts = {each["table"]: each["verdict"] for each in record["tables"]}
         assert {"kept": "proven", "place": "not proven"} == verdicts
         assert {} == checks(record, "failed")
-        assert any("lab_span is an empty stand-in" in note for note in record["notes"])
-        assert "lab\\_span is an empty stand-in" in run.summary
+        assert any(f"{NAME} is an empty stand-in" in note for note in record["notes"])
+        assert f"{NAME} is an empty stand-in" in run.summary
 
         # The extension alone, which nothing needs, is no reason to doubt.
         run = drill(stage, env, backup_id=second)
         record = assert_proven(run, stage)
-        assert any("lab_span is an empty stand-in" in note for note in record["notes"])
+        assert any(f"{NAME} is an empty stand-in" in note for note in record["notes"])
 
 
 def edited(stage: Stage, edit: Callable[[dict[str, Any]], None]) -> tuple[str, bytes]:

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from backup.model import Inventory, Relation
 from backup.postgres.connection import Connection
-from backup.postgres.diagnosis import query_failure
+from backup.postgres.failures import source_failure
 from backup.postgres.inventory import oids_of_tables
 from backup.settings import Selection
 
@@ -54,7 +54,7 @@ def tables_with_data(
         )
         rows = connection.execute(_WITHOUT_DATA, (list(excluded),)).fetchall()
     except psycopg.Error as error:
-        raise query_failure(error, "reading the inventory") from error
+        raise source_failure(error, "reading the inventory") from error
     without = {(schema, name) for schema, name in rows}
     return tuple(
         relation
@@ -81,9 +81,9 @@ def count_rows(
         except psycopg.errors.QueryCanceled as error:
             if stop.is_set():
                 return
-            raise query_failure(error, "counting rows") from error
+            raise source_failure(error, "counting rows") from error
         except psycopg.Error as error:
-            raise query_failure(error, "counting rows") from error
+            raise source_failure(error, "counting rows") from error
 
 
 def _batches(relations: Sequence[Relation]) -> Iterator[list[Relation]]:

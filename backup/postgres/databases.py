@@ -12,7 +12,7 @@ import psycopg
 from backup.errors import AccessError, BackupError, InputError
 from backup.model import Complaint, ObjectName, Severity
 from backup.postgres.connection import Connection, Source, connect
-from backup.postgres.dropping import write_failure
+from backup.postgres.failures import target_failure
 from backup.postgres.statements import for_database, join, options, quoted, split, unquoted
 
 # One of them is on every server, and nobody restores into it.
@@ -169,7 +169,7 @@ def _create(connection: Connection, name: str, statement: str) -> None:
             connection.execute(statement.encode())
         except psycopg.errors.ObjectInUse as error:
             if pause is None:
-                raise write_failure(error, "creating the database") from error
+                raise target_failure(error, "creating the database") from error
             time.sleep(pause)
         except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation) as error:
             raise _exists(name) from error
@@ -182,7 +182,7 @@ def _create(connection: Connection, name: str, statement: str) -> None:
                 " out create-database.",
             ) from error
         except psycopg.OperationalError as error:
-            raise write_failure(error, "creating the database") from error
+            raise target_failure(error, "creating the database") from error
         except psycopg.Error as error:
             raise InputError(
                 f"the database {name!r} cannot be created as it was",
@@ -223,7 +223,7 @@ def _run(connection: Connection, name: str, statements: Iterable[str]) -> list[C
             with connection.transaction():
                 connection.execute(statement.encode())
         except psycopg.OperationalError as error:
-            raise write_failure(error, "setting the properties of the database") from error
+            raise target_failure(error, "setting the properties of the database") from error
         except psycopg.Error as error:
             complaints.append(
                 Complaint(

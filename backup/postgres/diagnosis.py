@@ -197,32 +197,6 @@ def connection_failure(
     )
 
 
-def query_failure(error: psycopg.Error, doing: str) -> BackupError:
-    """The error for a statement that failed; `doing` says what for, as in `reading the sizes`."""
-    detail = str(error).strip()
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return AccessError(
-            f"permission denied while {doing}",
-            detail=detail,
-            hint="GRANT pg_read_all_data TO the user; where row level security is on, the user"
-            " needs BYPASSRLS as well: ALTER ROLE ... BYPASSRLS.",
-        )
-    if isinstance(error, psycopg.errors.LockNotAvailable):
-        return DumpError(
-            f"a table stayed locked while {doing}",
-            detail=detail,
-            hint="Someone changes a table right now (pg_stat_activity tells who). Run the backup"
-            " at another time, or raise lock-timeout.",
-        )
-    if isinstance(error, psycopg.OperationalError):
-        return DumpError(
-            f"the server ended the connection while {doing}",
-            detail=detail,
-            hint="Its log says why: a restart, a failover, or someone who ended the session.",
-        )
-    return DumpError(f"the database failed while {doing}", detail=detail)
-
-
 # Where each partition of AWS publishes the roots of RDS; the first whose pattern fits the host.
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.SSL.html
 # https://docs.amazonaws.cn/en_us/AmazonRDS/latest/UserGuide/UsingWithRDS.SSL.html

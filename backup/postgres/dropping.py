@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import psycopg
 
-from backup.errors import AccessError, BackupError, RestoreError
+from backup.errors import BackupError, RestoreError
 from backup.model import ObjectName
 from backup.postgres.connection import Connection
+from backup.postgres.failures import target_failure
 from backup.postgres.objects import objects_in
 from backup.postgres.statements import quoted
 
@@ -123,7 +124,7 @@ def drop(
             return ()
         return _harmless(connection, refused, shared_schemas_stay)
     except psycopg.Error as error:
-        failure = write_failure(error, "dropping what is in the way")
+        failure = target_failure(error, "dropping what is in the way")
         _roll_back(connection)
         raise failure from error
     except BackupError:
@@ -199,37 +200,3 @@ def _harmless(
 def _roll_back(connection: Connection) -> None:
     if not connection.closed:
         connection.rollback()
-
-
-def write_failure(error: psycopg.Error, doing: str) -> BackupError:
-    """The error for a statement of ours in the target that failed; `doing` says what for."""
-    detail = str(error).strip()
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return AccessError(
-            f"permission denied while {doing}",
-            detail=detail,
-            hint="Restore as the owner of the target database, or set role to it.",
-        )
-    if isinstance(error, psycopg.errors.LockNotAvailable):
-        return RestoreError(
-            f"a table stayed locked while {doing}",
-            detail=detail,
-            hint="Somebody uses the target right now (pg_stat_activity tells who): stop what"
-            " writes to it, and run the restore again.",
-        )
-    if isinstance(error, psycopg.errors.OutOfMemory):
-        return RestoreError(
-            f"the server ran out of room for locks while {doing}",
-            detail=detail,
-            hint="Raise max_locks_per_transaction and restart the server; or restore into a new"
-            " database: create-database: true.",
-        )
-    if isinstance(error, psycopg.OperationalError):
-        return RestoreError(
-            f"the server ended the connection while {doing}",
-            detail=detail,
-            hint="Its log says why; then run the restore again.",
-        )
-    return RestoreError(
-        f"the target failed while {doing}", detail=detail, hint="Its log says more."
-    )

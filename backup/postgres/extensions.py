@@ -16,7 +16,7 @@ from psycopg import sql
 
 from backup.model import Extension
 from backup.postgres.connection import Connection, Source, connect
-from backup.postgres.diagnosis import query_failure
+from backup.postgres.failures import target_failure
 from backup.postgres.packages import can_fetch, fetch
 from backup.postgres.throwaway import ThrowawayServer
 
@@ -65,7 +65,7 @@ def missing(connection: Connection, wanted: Iterable[Extension]) -> list[Extensi
     try:
         rows = connection.execute("SELECT name FROM pg_available_extensions").fetchall()
     except psycopg.Error as error:
-        raise query_failure(error, "listing the available extensions") from error
+        raise target_failure(error, "listing the available extensions") from error
     available = {row[0] for row in rows}
     return sorted((each for each in wanted if each.name not in available), key=lambda e: e.name)
 

@@ -14,7 +14,7 @@ from backup.errors import DumpError
 from backup.model import Client, Complaint, ObjectName, Severity
 from backup.postgres.connection import Connection, Source, child_environment, conninfo
 from backup.postgres.databases import maintenance
-from backup.postgres.dropping import write_failure
+from backup.postgres.failures import target_failure
 from backup.postgres.statements import join, quoted, split, unquoted
 
 # The roles that RDS makes for itself:
@@ -142,7 +142,7 @@ def create_service_roles(target: Source, names: Iterable[str]) -> None:
             try:
                 connection.execute(f"CREATE ROLE {quoted(name)}".encode())
             except psycopg.Error as error:
-                raise write_failure(error, "creating the roles of RDS") from error
+                raise target_failure(error, "creating the roles of RDS") from error
 
 
 def _is_settled(tokens: Sequence[str], settled: set[str]) -> bool:
@@ -188,7 +188,7 @@ def _load(connection: Connection, tokens: Sequence[str]) -> Complaint | None:
         except psycopg.errors.DuplicateObject:
             return None
         except psycopg.OperationalError as error:
-            raise write_failure(error, "creating roles and tablespaces") from error
+            raise target_failure(error, "creating roles and tablespaces") from error
         except psycopg.Error as error:
             refusal = refusal or error
         else:

@@ -11,7 +11,7 @@ import psycopg
 from backup.errors import InputError
 from backup.model import Extension, Inventory, Relation
 from backup.postgres.connection import Connection
-from backup.postgres.diagnosis import query_failure
+from backup.postgres.failures import source_failure
 from backup.postgres.patterns import matching_schemas, matching_tables
 from backup.settings import Selection
 
@@ -107,7 +107,7 @@ def read_inventory(connection: Connection, selection: Selection) -> Inventory:
             collation=_collation(database),
         )
     except psycopg.Error as error:
-        raise query_failure(error, "reading the inventory") from error
+        raise source_failure(error, "reading the inventory") from error
 
 
 def _choose(connection: Connection, selection: Selection) -> _Chosen:

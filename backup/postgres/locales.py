@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from backup.postgres.connection import Source, connect
-from backup.postgres.diagnosis import query_failure
+from backup.postgres.failures import target_failure
 from backup.postgres.throwaway import ThrowawayServer
 
 # What CREATE DATABASE says of locales; its owner and tablespace stay the source's.
@@ -99,7 +99,7 @@ def create_like(server: ThrowawayServer, name: str, encoding: str, definition: s
                 )
             refusal = _create(connection, name, encoding, options)
         except psycopg.Error as error:
-            raise query_failure(error, "creating the drill's database") from error
+            raise target_failure(error, "creating the drill's database") from error
     notes = (_note(options, refusal),) if refusal else ()
     return MadeDatabase(replace(server.source, database=name), notes)
 

@@ -10,7 +10,7 @@ import psycopg
 
 from backup.model import ObjectName
 from backup.postgres.connection import Connection
-from backup.postgres.diagnosis import query_failure
+from backup.postgres.failures import target_failure
 
 # What `objects_in` tells of. Not among them is what is no object of its own: owners, grants,
 # comments, defaults of columns, attachments of partitions and indexes.
@@ -180,5 +180,5 @@ def objects_in(connection: Connection) -> frozenset[ObjectName]:
             connection.execute(_SETTINGS)
             rows = connection.execute(_OBJECTS.encode()).fetchall()
     except psycopg.Error as error:
-        raise query_failure(error, "reading what the target holds") from error
+        raise target_failure(error, "reading what the target holds") from error
     return frozenset(ObjectName(kind, schema, name) for kind, schema, name in rows)

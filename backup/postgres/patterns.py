@@ -16,7 +16,7 @@ import psycopg
 
 from backup.errors import InputError
 from backup.postgres.connection import Connection
-from backup.postgres.diagnosis import query_failure
+from backup.postgres.failures import target_failure
 
 _SPECIAL = frozenset("|*+?()[]{}.^$\\")
 _UPPER = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
@@ -212,7 +212,7 @@ def _places(
         with connection.transaction():
             return _numbers(connection, option, pattern, statement, values)
     except psycopg.Error as error:
-        raise query_failure(error, "matching patterns with the names of the backup") from error
+        raise target_failure(error, "matching patterns with the names of the backup") from error
 
 
 def _sendable(names: Iterable[str]) -> list[str]:

@@ -9,7 +9,7 @@ import psycopg
 
 from backup.model import Inventory, ObjectName, Relation
 from backup.postgres.connection import Connection, Source, connect, hang_up
-from backup.postgres.diagnosis import query_failure
+from backup.postgres.failures import target_failure
 from backup.verdicts import Check, Finding, Verdict, check
 
 # pg_class.relkind and the word of pg_dump's table of contents.
@@ -98,7 +98,7 @@ def indexes(connection: Connection) -> Check:
     try:
         rows = connection.execute(_INDEXES).fetchall()
     except psycopg.Error as error:
-        raise query_failure(error, "looking for invalid indexes") from error
+        raise target_failure(error, "looking for invalid indexes") from error
     findings = [
         Finding(Verdict.FAILED, f"index {schema}.{name} is invalid")
         for schema, name, usable in rows
@@ -133,7 +133,7 @@ class RestoredText:
                         yield b"".join(gathered)
                         gathered, size = [], 0
         except psycopg.Error as error:
-            raise query_failure(error, "comparing rows as text") from error
+            raise target_failure(error, "comparing rows as text") from error
         yield b"".join(gathered)
 
     def large_object(self, number: int) -> Iterator[bytes]:
@@ -148,7 +148,7 @@ class RestoredText:
                 yield row[0]
                 offset += len(row[0])
         except psycopg.Error as error:
-            raise query_failure(error, "comparing large objects") from error
+            raise target_failure(error, "comparing large objects") from error
 
 
 @contextmanager

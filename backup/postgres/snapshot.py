@@ -8,7 +8,7 @@ import psycopg
 
 from backup.model import ServerVersion, Snapshot
 from backup.postgres.connection import Connection
-from backup.postgres.diagnosis import query_failure
+from backup.postgres.failures import source_failure
 
 # All of them count against a transaction that stays open as long as the dump runs. Which ones
 # exist depends on the version, so the server's own list is asked.
@@ -61,7 +61,7 @@ def export_snapshot(connection: Connection, lock_timeout_ms: int) -> Snapshot:
             lsn=_position(connection),
         )
     except psycopg.Error as error:
-        raise query_failure(error, "exporting a snapshot") from error
+        raise source_failure(error, "exporting a snapshot") from error
 
 
 def _position(connection: Connection) -> str:

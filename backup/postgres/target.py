@@ -15,7 +15,7 @@ from psycopg import sql
 from backup.errors import AccessError
 from backup.model import ObjectName, ServerVersion
 from backup.postgres.connection import Connection
-from backup.postgres.diagnosis import query_failure
+from backup.postgres.failures import target_failure
 from backup.postgres.objects import objects_in
 from backup.postgres.snapshot import server_version
 from backup.postgres.statements import quoted
@@ -116,7 +116,7 @@ def assume(connection: Connection, role: str) -> None:
             f" GRANT {quoted(role)} TO {quoted(login)};",
         ) from error
     except psycopg.Error as error:
-        raise query_failure(error, "setting the role") from error
+        raise target_failure(error, "setting the role") from error
 
 
 def read_target(connection: Connection, host: str, port: str) -> Target:
@@ -140,7 +140,7 @@ def read_target(connection: Connection, host: str, port: str) -> Target:
             directory = _data_directory(connection)
         holds = objects_in(connection)
     except psycopg.Error as error:
-        raise query_failure(error, "reading the target") from error
+        raise target_failure(error, "reading the target") from error
     reached = {(each, port) for each in addresses(host) | addresses(connection.info.hostaddr)}
     if address:
         reached |= {(each, str(server_port)) for each in addresses(address)}
@@ -169,7 +169,7 @@ def large_objects_among(connection: Connection, oids: Sequence[int]) -> list[int
         with connection.transaction():
             return [oid for (oid,) in connection.execute(_LARGE_OBJECTS_AMONG, [list(oids)])]
     except psycopg.Error as error:
-        raise query_failure(error, "looking for large objects") from error
+        raise target_failure(error, "looking for large objects") from error
 
 
 def filled_configuration(
@@ -196,7 +196,7 @@ def filled_configuration(
             if row == (True,):
                 filled.append((extension, ObjectName("TABLE", schema, name)))
     except psycopg.Error as error:
-        raise query_failure(error, "looking at the tables of extensions") from error
+        raise target_failure(error, "looking at the tables of extensions") from error
     return filled
 
 

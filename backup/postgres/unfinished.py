@@ -17,7 +17,8 @@ from psycopg import sql
 from backup.errors import BackupError, InputError
 from backup.model import ObjectName
 from backup.postgres.connection import Connection
-from backup.postgres.dropping import Drop, drop, write_failure
+from backup.postgres.dropping import Drop, drop
+from backup.postgres.failures import target_failure
 from backup.postgres.objects import KINDS, objects_in
 
 SCHEMA = "restore_unfinished_do_not_use"
@@ -88,7 +89,7 @@ def lock(connection: Connection) -> None:
             if row == (False,):
                 holder = connection.execute(_HOLDER, (_LOCK,)).fetchone()
     except psycopg.Error as error:
-        raise write_failure(error, "locking the target against other restores") from error
+        raise target_failure(error, "locking the target against other restores") from error
     if row == (True,):
         return
     who = (
@@ -127,7 +128,7 @@ def find(connection: Connection) -> Unfinished | None:
                 for kind, schema, name, statement in connection.execute(_READ_UNDO.encode())
             )
     except psycopg.Error as error:
-        raise write_failure(error, f"reading the schema {SCHEMA}") from error
+        raise target_failure(error, f"reading the schema {SCHEMA}") from error
     if row is None:
         raise _damaged()
     return Unfinished(row[0], _time(row[1]), drops)
@@ -170,7 +171,7 @@ def begin(connection: Connection, backup_id: str, drops: Sequence[Drop]) -> Unfi
             hint="Run the restore again, or drop the database.",
         ) from error
     except psycopg.Error as error:
-        raise write_failure(error, "marking the target as unfinished") from error
+        raise target_failure(error, "marking the target as unfinished") from error
     return Unfinished(backup_id, begun, tuple(kept))
 
 
@@ -225,7 +226,7 @@ def forget_unmade(connection: Connection) -> None:
             [each for each in names if each not in there and not each.name.endswith(" _RETURN")],
         )
     except psycopg.Error as error:
-        raise write_failure(error, f"writing the schema {SCHEMA}") from error
+        raise target_failure(error, f"writing the schema {SCHEMA}") from error
 
 
 def _strike(connection: Connection, names: Sequence[ObjectName]) -> None:
@@ -245,7 +246,7 @@ def end(connection: Connection) -> None:
             connection.execute(_DROP.encode())
         connection.commit()
     except psycopg.Error as error:
-        raise write_failure(error, f"dropping the schema {SCHEMA}") from error
+        raise target_failure(error, f"dropping the schema {SCHEMA}") from error
 
 
 def clean(

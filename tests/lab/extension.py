@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 
 from tests.lab.postgres import PostgresServer
 
-NAME = "lab_span"
+# Test processes that run side by side share the installation.
+NAME = f"labspan{os.getpid()}"
 _FILES = {
     f"{NAME}.control": "default_version = '1'\nrelocatable = true\n",
     f"{NAME}--1.sql": f"CREATE TYPE {NAME} AS (a int, b int);",
