@@ -650,7 +650,10 @@ def test_an_old_archive_is_proven_where_only_a_newer_server_is(
     if older == newer:
         skip_without(14 if older != 14 else 17)
     if place == "throwaway server" and Path(f"/usr/lib/postgresql/{older}/bin/postgres").exists():
-        pytest.skip(f"PostgreSQL {older} is found here wherever it is looked for")
+        pytest.skip(
+            f"PostgreSQL {older} is found here wherever it is looked for: .ci/run, whose oldest"
+            " lies elsewhere, runs it"
+        )
     database_named(servers(older), "old", SHOP)
     with readable_stage(servers(older), strict, "old") as stage:
         green(stage.run())

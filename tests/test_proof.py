@@ -311,7 +311,7 @@ def test_a_damaged_page_is_found_by_pg_amcheck(tmp_path: Path) -> None:
     majors = installed()
     with PostgresServer(majors[17 if 17 in majors else max(majors)]) as server:
         if not (server.binaries / "pg_amcheck").exists():
-            pytest.skip("this PostgreSQL has no pg_amcheck")
+            pytest.skip("this PostgreSQL has no pg_amcheck: the 17 of `make test` has it")
         database_named(server, "shop", "CREATE TABLE t AS SELECT n FROM generate_series(1, 5000) n")
         server.sql("CREATE INDEX t_n ON t (n)", "shop")
         made = local_backup(server, "shop", tmp_path / "archive")

@@ -62,7 +62,7 @@ def test_the_lines_of_the_readme_restore_a_backup(
     postgres: PostgresServer, cloud: Cloud, tmp_path: Path, lines: str
 ) -> None:
     if lines == "one table" and not shutil.which("jq"):
-        pytest.skip("jq is not installed here; runners of GitHub have it")
+        pytest.skip("jq is not installed here: .ci/run installs it, and runners of GitHub have it")
     database_named(postgres, "shop", f"CREATE TABLE orders AS {ORDERS}; CREATE TABLE t (x int)")
     run = green(back_up(cloud, postgres, "shop"))
     before = by_hand.plain(postgres, "shop")

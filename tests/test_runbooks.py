@@ -22,7 +22,8 @@ from tests.steps import back_up, database_named, forget, green
 from tests.test_thawing import set_transition
 
 pytestmark = pytest.mark.skipif(
-    not shutil.which("jq"), reason="jq is not installed here; runners of GitHub have it"
+    not shutil.which("jq"),
+    reason="jq is not installed here: .ci/run installs it, and runners of GitHub have it",
 )
 
 PASSWORD = "it's: 100% /?#"

@@ -151,7 +151,9 @@ def start_program(
     )
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="every other test here runs without root already")
+@pytest.mark.skipif(
+    not IS_ROOT, reason="every other test here runs without root already; .ci/run as root runs it"
+)
 def test_a_server_starts_without_root(newest: ServerPrograms, place: Path) -> None:
     own = place / "own"
     own.mkdir(mode=0o700)
@@ -229,7 +231,9 @@ def test_a_server_older_than_the_backup_is_no_place_for_it(newest: ServerProgram
     assert "postgresql-18" in failure.value.hint
 
 
-@pytest.mark.skipif(not IS_ROOT, reason="only root's server is run by somebody else")
+@pytest.mark.skipif(
+    not IS_ROOT, reason="only root's server is run by somebody else: .ci/run as root runs it"
+)
 def test_a_folder_that_the_servers_account_cannot_enter_is_named(
     newest: ServerPrograms, place: Path
 ) -> None:
@@ -298,7 +302,8 @@ def has_sources_of_locales() -> bool:
 
 
 needs_locales = pytest.mark.skipif(
-    not has_sources_of_locales(), reason="needs the package locales, as the image has it"
+    not has_sources_of_locales(),
+    reason="needs Debian's package locales: .ci/run installs it, and the image has it",
 )
 
 
