@@ -7,25 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from jsonschema import Draft202012Validator, FormatChecker
-
-from tests.lab.aws import REPOSITORY
 from tests.lab.runner import ActionRun, RunningAction
 from tests.lab.stage import Stage, assert_clean_end, the_error
+from tests.schemas import validator
 
-SCHEMA = json.loads((REPOSITORY / "docs/drill.schema.json").read_text())
-
-
-def _strict(schema: Any) -> Any:
-    """The same, with no field beyond those that are described: readers may not be so strict."""
-    if isinstance(schema, dict):
-        closed = {name: _strict(value) for name, value in schema.items()}
-        is_object = "object" in schema.get("type", ()) and "properties" in schema
-        return {"additionalProperties": False, **closed} if is_object else closed
-    return [_strict(value) for value in schema] if isinstance(schema, list) else schema
-
-
-VALIDATOR = Draft202012Validator(_strict(SCHEMA), format_checker=FormatChecker())
+VALIDATOR = validator("drill")
 
 
 def drill_inputs(stage: Stage, **others: str) -> dict[str, str]:

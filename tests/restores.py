@@ -12,6 +12,23 @@ from tests.lab.stage import Stage, assert_clean_end, the_error
 from tests.steps import database_named, forget
 
 MARK = "restore_unfinished_do_not_use"
+# A small database, and two roles that its owners and grants name.
+SHOP = """
+CREATE ROLE shop_owner LOGIN PASSWORD 'owner';
+CREATE ROLE shop_reader;
+CREATE SCHEMA sales;
+CREATE TABLE sales.orders (id serial PRIMARY KEY, note text);
+INSERT INTO sales.orders (note) SELECT md5(n::text) FROM generate_series(1, 4000) n;
+CREATE INDEX ON sales.orders (note);
+CREATE TABLE sales.lines (id int PRIMARY KEY, ordered int REFERENCES sales.orders);
+INSERT INTO sales.lines SELECT n, n FROM generate_series(1, 300) n;
+CREATE VIEW sales.recent AS SELECT * FROM sales.orders WHERE id > 3900;
+CREATE TABLE settings (name text PRIMARY KEY, value text);
+INSERT INTO settings VALUES ('colour', 'blue');
+SELECT lo_from_bytea(500, 'large');
+GRANT SELECT ON sales.orders TO shop_reader;
+ALTER TABLE sales.lines OWNER TO shop_reader;
+"""
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from jsonschema import Draft202012Validator, FormatChecker
+from jsonschema import Draft202012Validator
 from psycopg import sql
 
 from tests.lab.aws import REPOSITORY, Ministack
@@ -22,6 +22,7 @@ from tests.lab.cloud import Cloud, new_cloud
 from tests.lab.issuer import Issuer
 from tests.lab.postgres import PostgresServer
 from tests.lab.runner import ActionRun
+from tests.schemas import published, validator
 from tests.steps import (
     back_up,
     database_named,
@@ -32,19 +33,7 @@ from tests.steps import (
 )
 
 EVERYTHING = Path(__file__).with_name("everything.sql")
-SCHEMA = json.loads((REPOSITORY / "docs/manifest.schema.json").read_text())
-
-
-def strict(schema: Any) -> Any:
-    """The same, with no field beyond those that are described: readers may not be so strict."""
-    if isinstance(schema, dict):
-        closed = {name: strict(value) for name, value in schema.items()}
-        is_object = "object" in schema.get("type", ()) and "properties" in schema
-        return {"additionalProperties": False, **closed} if is_object else closed
-    return [strict(value) for value in schema] if isinstance(schema, list) else schema
-
-
-VALIDATOR = Draft202012Validator(strict(SCHEMA), format_checker=FormatChecker())
+VALIDATOR = validator("manifest")
 NOISE = "CREATE TABLE noise (block bytea); ALTER TABLE noise ALTER block SET STORAGE EXTERNAL;"
 
 
@@ -77,7 +66,7 @@ def finished(postgres: PostgresServer, ministack: Ministack, issuer: Issuer) -> 
 
 
 def test_the_manifest_is_of_the_form_that_is_documented(finished: Finished) -> None:
-    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator.check_schema(published("manifest"))
     assert [] == [error.message for error in VALIDATOR.iter_errors(finished.manifest)]
     for name in finished.manifest:
         without = {key: value for key, value in finished.manifest.items() if key != name}
@@ -85,7 +74,7 @@ def test_the_manifest_is_of_the_form_that_is_documented(finished: Finished) -> N
     assert not VALIDATOR.is_valid(finished.manifest | {"format": 2})
     newer = finished.manifest | {"surprise": 1}
     assert not VALIDATOR.is_valid(newer)
-    assert Draft202012Validator(SCHEMA).is_valid(newer)
+    assert Draft202012Validator(published("manifest")).is_valid(newer)
 
 
 def test_the_example_in_the_documentation_is_of_that_form_too() -> None:

@@ -18,7 +18,6 @@ from jsonschema import Draft202012Validator
 
 from tests.conftest import MAJORS, skip_without
 from tests.drills import (
-    SCHEMA,
     VALIDATOR,
     assert_not_green,
     assert_proven,
@@ -38,25 +37,12 @@ from tests.lab.login import VersionFront
 from tests.lab.postgres import PostgresServer, installed
 from tests.lab.runner import ActionRun
 from tests.lab.stage import Stage, assert_clean_end, readable_stage, wait_until
-from tests.restores import assert_failed, databases, target, untouched
+from tests.restores import SHOP, assert_failed, databases, target, untouched
+from tests.schemas import published
 from tests.steps import database_named, drop_roles, forget, green
 
 EVERYTHING = Path(__file__).with_name("everything.sql")
 
-SHOP = """
-CREATE ROLE drill_owner;
-CREATE SCHEMA sales AUTHORIZATION drill_owner;
-CREATE TABLE sales.orders (id serial PRIMARY KEY, note text);
-INSERT INTO sales.orders (note) SELECT md5(n::text) FROM generate_series(1, 4000) n;
-CREATE INDEX orders_note ON sales.orders (note);
-CREATE TABLE sales.lines (id int PRIMARY KEY, ordered int REFERENCES sales.orders);
-INSERT INTO sales.lines SELECT n, n FROM generate_series(1, 300) n;
-CREATE VIEW sales.recent AS SELECT * FROM sales.orders WHERE id > 3900;
-CREATE TABLE settings (name text PRIMARY KEY, value text);
-INSERT INTO settings VALUES ('colour', 'blue');
-SELECT lo_from_bytea(500, 'large');
-GRANT SELECT ON sales.orders TO drill_owner;
-"""
 CHECKS = {
     "table of contents",
     "stored objects",
@@ -125,7 +111,7 @@ def test_a_database_of_everything_is_proven_when_its_source_is_gone(
 
 
 def test_the_record_is_of_the_form_that_is_documented(shop: Stage, drilled: ActionRun) -> None:
-    Draft202012Validator.check_schema(SCHEMA)
+    Draft202012Validator.check_schema(published("drill"))
     record = record_of(drilled, shop)
     assert [] == [error.message for error in VALIDATOR.iter_errors(record)]
     for name in record:
@@ -606,7 +592,7 @@ def test_an_empty_database_of_another_server_serves_as_well(shop: Stage, major: 
     skip_without(major)
     clients = f"{shop.server.binaries}:{installed()[major]}"
     with PostgresServer(installed()[major]) as other:
-        other.sql("CREATE ROLE drill_owner")
+        other.sql("CREATE ROLE shop_owner; CREATE ROLE shop_reader")
         other.sql("CREATE DATABASE place")
         before = databases(other)
         run = drill(shop, {"PG_BACKUP_CLIENTS": clients}, target_url=other.url("place"))
@@ -662,7 +648,7 @@ def test_an_old_archive_is_proven_where_only_a_newer_server_is(
         env = {"PG_BACKUP_CLIENTS": str(installed()[newer]), "PATH": "/usr/bin:/bin"}
         if place == "target-url":
             with PostgresServer(installed()[newer]) as other:
-                other.sql("CREATE ROLE drill_owner")
+                other.sql("CREATE ROLE shop_owner; CREATE ROLE shop_reader")
                 other.sql("CREATE DATABASE place")
                 run = drill(stage, env, target_url=other.url("place"))
         else:

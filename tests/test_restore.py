@@ -16,6 +16,7 @@ from tests.lab.extension import NAME, extension_on
 from tests.lab.postgres import PostgresServer, installed
 from tests.lab.stage import Stage, readable_stage
 from tests.restores import (
+    SHOP,
     assert_failed,
     assert_restored,
     assert_same,
@@ -29,23 +30,6 @@ EVERYTHING = Path(__file__).with_name("everything.sql")
 HOSTILE = '-it\'s "100%" a=b.c $HOME/🐘\nline two; DROP'
 # pg_dump prints no \connect to a name with a line end in it.
 ONE_LINE = HOSTILE.replace("\n", " ")
-
-SHOP = """
-CREATE ROLE shop_owner LOGIN PASSWORD 'owner';
-CREATE ROLE shop_reader;
-CREATE SCHEMA sales;
-CREATE TABLE sales.orders (id serial PRIMARY KEY, note text);
-INSERT INTO sales.orders (note) SELECT md5(n::text) FROM generate_series(1, 4000) n;
-CREATE INDEX ON sales.orders (note);
-CREATE TABLE sales.lines (id int PRIMARY KEY, ordered int REFERENCES sales.orders);
-INSERT INTO sales.lines SELECT n, n FROM generate_series(1, 300) n;
-CREATE VIEW sales.recent AS SELECT * FROM sales.orders WHERE id > 3900;
-CREATE TABLE settings (name text PRIMARY KEY, value text);
-INSERT INTO settings VALUES ('colour', 'blue');
-SELECT lo_from_bytea(500, 'large');
-GRANT SELECT ON sales.orders TO shop_reader;
-ALTER TABLE sales.lines OWNER TO shop_reader;
-"""
 
 
 @pytest.fixture(scope="module")
