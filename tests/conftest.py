@@ -11,6 +11,7 @@ from tests.lab.aws import Ministack, Moto
 from tests.lab.cloud import Cloud, new_cloud
 from tests.lab.issuer import Issuer
 from tests.lab.postgres import PostgresServer, installed
+from tests.lab.scripted.server import ScriptedAws
 from tests.lab.stage import fill
 
 # What is supported; a major that is missing here is tested where all are installed.
@@ -56,6 +57,14 @@ def ministack() -> Iterator[Ministack]:
 def moto() -> Iterator[Moto]:
     with Moto() as double:
         yield double
+
+
+@pytest.fixture
+def scripted() -> Iterator[ScriptedAws]:
+    """Scripted RDS, AWS Backup and networks; every request must have the API's own form."""
+    with ScriptedAws() as server:
+        yield server
+        assert [] == server.wrong
 
 
 @pytest.fixture(scope="session")

@@ -11,9 +11,13 @@ from typing import Any
 
 from tests.lab.scripted.calls import Call, Refused
 from tests.lab.scripted.course import Course, Pace
+from tests.lab.sts import ACCOUNT
 
 # What RDS says of its identifiers, in CreateDBSnapshot and everywhere else.
 IDENTIFIER = re.compile(r"[A-Za-z](?:-?[A-Za-z0-9])*")
+Description = Mapping[str, Any]  # in the words of the API's own output shape
+Filters = Mapping[str, Sequence[str]]
+GROUPS = {"pg": "DBParameterGroup", "cluster-pg": "DBClusterParameterGroup"}
 GONE = ""  # the state of a thing that was deleted
 
 
@@ -47,7 +51,20 @@ class Estate:
             _, _, _, region, _, arn_kind, identifier = identifier.split(":", 6)
             if arn_kind != kind:
                 return None
+        if kind in GROUPS and identifier.startswith("default."):
+            return self._default_group(kind, region, identifier)
         return self.all(kind, region).get(identifier.lower())
+
+    def _default_group(self, kind: str, region: str, name: str) -> Thing:
+        """A default parameter group, which RDS makes when it is first needed."""
+        found = self.all(kind, region).get(name)
+        description = {
+            f"{GROUPS[kind]}Name": name,
+            f"{GROUPS[kind]}Arn": f"arn:aws:rds:{region}:{ACCOUNT}:{kind}:{name}",
+            "DBParameterGroupFamily": name.removeprefix("default."),
+            "Description": f"Default parameter group for {name.removeprefix('default.')}",
+        }
+        return found or self.add(kind, region, name, description, "available")
 
     def at(self, arn: str) -> Thing | None:
         parts = arn.split(":", 6)
@@ -64,16 +81,25 @@ class Estate:
         thing.course = Course(states, self.pace)
 
     def page(
-        self,
-        call: Call,
-        things: Iterable[Thing],
-        filters: Mapping[str, str | Sequence[str]],
+        self, call: Call, things: Iterable[Thing], filters: Filters
     ) -> tuple[list[Thing], dict[str, Any]]:
         """The things of one page that pass the call's Filters, and {"Marker": ...} if more follow.
 
         `filters` names the filters of the operation, and the members of which one must match.
         """
         chosen = [thing for thing in things if passes(call, thing.description, filters)]
+        start, end = self._bounds(call)
+        return chosen[start:end], _marker(end) if end < len(chosen) else {}
+
+    def page_of(
+        self, call: Call, told: Iterable[Description], filters: Filters
+    ) -> tuple[list[Description], dict[str, Any]]:
+        """The same for what has no state."""
+        chosen = [description for description in told if passes(call, description, filters)]
+        start, end = self._bounds(call)
+        return chosen[start:end], _marker(end) if end < len(chosen) else {}
+
+    def _bounds(self, call: Call) -> tuple[int, int]:
         most = call.input.get("MaxRecords", 100)
         if not 20 <= most <= 100:
             raise Refused(
@@ -82,20 +108,16 @@ class Estate:
                 400,
             )
         start = _offset(call.input.get("Marker", ""))
-        end = start + min(most, self.page_size)
-        marker = {"Marker": _marker(end)} if end < len(chosen) else {}
-        return chosen[start:end], marker
+        return start, start + min(most, self.page_size)
 
 
-def passes(
-    call: Call, description: Mapping[str, Any], filters: Mapping[str, str | Sequence[str]]
-) -> bool:
+def passes(call: Call, description: Description, filters: Filters) -> bool:
     for one in call.input.get("Filters", ()):
         if one["Name"] not in filters:
             raise Refused("InvalidParameterValue", f"Unrecognized filter name: {one['Name']}", 400)
-        members = filters[one["Name"]]
-        names = [members] if isinstance(members, str) else members
-        if not {description.get(name) for name in names} & set(one["Values"]):
+        told = {str(description.get(name)) for name in filters[one["Name"]]}
+        told |= {text.rpartition(":")[2] for text in told if text.startswith("arn:")}
+        if not told & set(one["Values"]):
             return False
     return True
 
@@ -122,8 +144,8 @@ def tags_of(given: Iterable[Mapping[str, str]]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def _marker(offset: int) -> str:
-    return base64.urlsafe_b64encode(f"after:{offset}".encode()).decode()
+def _marker(offset: int) -> dict[str, str]:
+    return {"Marker": base64.urlsafe_b64encode(f"after:{offset}".encode()).decode()}
 
 
 def _offset(marker: str) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.lab.scripted.calls import Call, Refused
+from tests.lab.scripted.needs import Need
 from tests.lab.sts import ACCOUNT
 
 # Who calls, as AWS names a role session.
@@ -41,17 +43,18 @@ class Faults:
     def clear(self) -> None:
         self._planned.clear()
 
-    def strike(self, call: Call) -> None:
-        """Raises `Refused` where a fault is due for this call."""
+    def strike(self, call: Call, needs: Sequence[Need]) -> None:
+        """Raises `Refused` where a fault is due for something that this call needs."""
         for fault in self._planned:
-            if fault.action != call.action or fault.times == 0:
+            need = next((need for need in needs if need.action == fault.action), None)
+            if need is None or fault.times == 0:
                 continue
             if fault.after > 0:
                 fault.after -= 1
                 continue
             if fault.times is not None:
                 fault.times -= 1
-            raise fault.refused or denied(call, call.action, call.arn("*"))
+            raise fault.refused or denied(call, need.action, need.resource)
 
 
 def denied(call: Call, action: str, resource: str) -> Refused:
@@ -64,6 +67,6 @@ def denied(call: Call, action: str, resource: str) -> Refused:
         # EC2 says no more than this, and puts the rest into an encoded message.
         code, about = "UnauthorizedOperation", "You are not authorized to perform this operation. "
     else:
-        code, about = ("AccessDeniedException" if call.service == "backup" else "AccessDenied"), ""
+        code, about = ("AccessDenied" if call.service == "rds" else "AccessDeniedException"), ""
     text = f"{about}User: {CALLER} is not authorized to perform: {action} on resource: {resource} "
     return Refused(code, text + reason, 403)

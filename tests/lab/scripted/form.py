@@ -28,6 +28,7 @@ def tree_of(pairs: Mapping[str, str]) -> Tree:
 
 def read(tree: Tree, shape: Any, ec2: bool) -> Any:
     """The value of a shape; whatever stays unread in the tree is a fault."""
+    value: Any
     if shape.type_name == "structure":
         value = {}
         for name, member in shape.members.items():
@@ -149,4 +150,4 @@ def _write(parent: ElementTree.Element, name: str, value: Any, shape: Any) -> No
 
 
 def _bytes(root: ElementTree.Element) -> bytes:
-    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
+    return bytes(ElementTree.tostring(root, encoding="utf-8", xml_declaration=True))

@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import re
+import uuid
+from dataclasses import dataclass
 
 from tests.lab.scripted.calls import Call, Refused
 from tests.lab.sts import ACCOUNT
 
-ARN = re.compile(r"arn:aws:kms:(?P<region>[^:]+):\d{12}:(?:key|alias)/.+")
+
+@dataclass(frozen=True)
+class Key:
+    arn: str  # of the key itself, also where it was named by an alias
+    aliases: tuple[str, ...]
 
 
 def managed_key(region: str) -> str:
     """The key behind alias/aws/rds, which AWS manages: nobody needs permission to use it."""
-    return f"arn:aws:kms:{region}:{ACCOUNT}:key/aaaaaaaa-1111-4222-8333-aws000000rds"
+    return resolved("alias/aws/rds", region).arn
+
+
+def resolved(given: str, region: str) -> Key:
+    """A key given as ARN, id, alias or alias's ARN; an ARN may be another region's."""
+    prefix, _, name = given.rpartition(":") if given.startswith("arn:") else ("", "", given)
+    prefix = prefix or f"arn:aws:kms:{region}:{ACCOUNT}"
+    if name.startswith("alias/"):
+        return Key(f"{prefix}:key/{uuid.uuid5(uuid.NAMESPACE_URL, f'{prefix}:{name}')}", (name,))
+    return Key(f"{prefix}:key/{name.removeprefix('key/')}", ())
 
 
 class Keys:
     """Every key of a region can be used, but for those that a test puts into `inaccessible`."""
 
     def __init__(self) -> None:
-        self.inaccessible: set[str] = set()
+        self.inaccessible: set[str] = set()  # ARNs of keys, ids or aliases, as a call names them
 
     def named(self, given: str, region: str) -> str:
-        """The ARN of a key given as ARN, id, alias or alias's ARN."""
-        if given.endswith("alias/aws/rds"):
-            arn = managed_key(region)
-        elif given.startswith("arn:"):
-            arn = given
-        elif given.startswith("alias/"):
-            arn = f"arn:aws:kms:{region}:{ACCOUNT}:{given}"
-        else:
-            arn = f"arn:aws:kms:{region}:{ACCOUNT}:key/{given}"
-        found = ARN.fullmatch(arn)
-        if found is None or found["region"] != region or arn in self.inaccessible:
+        """The ARN of a key that a call names."""
+        arn = resolved(given, region).arn
+        if arn.split(":")[3] != region or self.inaccessible & {arn, given}:
             raise Refused(
                 "KMSKeyNotAccessibleFault",
                 f"The specified KMS key [{given}] does not exist, is not enabled or you do not"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
 from types import TracebackType
@@ -14,9 +15,13 @@ from botocore import xform_name
 
 from tests.lab.httpd import HttpService, Request, Response, answering
 from tests.lab.scripted.authorization import Authorization
+from tests.lab.scripted.backup import Backup
 from tests.lab.scripted.calls import Call, Refused
 from tests.lab.scripted.faults import Faults
+from tests.lab.scripted.needs import needs_of
+from tests.lab.scripted.network import Network
 from tests.lab.scripted.rds import Rds
+from tests.lab.scripted.routes import Routes
 from tests.lab.scripted.scalars import WireFault
 from tests.lab.scripted.wire import Wire
 
@@ -35,11 +40,18 @@ class ScriptedAws:
 
     def __init__(self) -> None:
         self.rds = Rds()
+        self.backup = Backup(self.rds)
+        self.network = Network()
         self.faults = Faults()
         self.authorization = Authorization(self.rds.tags_of)
         self.calls: list[Call] = []
         self.wrong: list[str] = []
-        self._scripts: Mapping[str, Sequence[object]] = {"rds": self.rds.scripts}
+        self._scripts: Mapping[str, Sequence[object]] = {
+            "rds": self.rds.scripts,
+            "backup": self.backup.scripts,
+            "ec2": (self.network, Routes(self.network)),
+            "ec2-instance-connect": (self.network,),
+        }
         self._lock = threading.Lock()
 
     def __enter__(self) -> ScriptedAws:
@@ -58,12 +70,20 @@ class ScriptedAws:
     def url(self) -> str:
         return self._service.url
 
+    def scripts(self, service: str) -> Sequence[object]:
+        """The objects whose methods answer a service's operations."""
+        return self._scripts[service]
+
     def asked(self, action: str) -> list[Call]:
         """The calls of one action, in order: `asked("rds:CopyDBSnapshot")`."""
         return [call for call in self.calls if call.action == action]
 
     def deny(self, action: str, *, after: int = 0) -> None:
-        """Deny an action, from the call after the first `after` on."""
+        """Deny an action, from the call after the first `after` on.
+
+        It need not be an operation: `iam:PassRole` and `rds:AddTagsToResource` are asked for by
+        calls that pass a role or set tags.
+        """
         self.faults.deny(action, after=after)
 
     def throttle(self, action: str, *, times: int, after: int = 0) -> None:
@@ -89,10 +109,10 @@ class ScriptedAws:
     def _answer(self, request: Request) -> Response:
         scope = SCOPE.search(request.headers.get("authorization", ""))
         with self._lock:
-            if scope is None:
-                return self._refuse_form(f"{request.method} {request.path} is not signed")
-            if scope["service"] not in self._scripts:
-                return self._refuse_form(f"{scope['service']} is not scripted")
+            if scope is None or scope["service"] not in self._scripts:
+                reason = f"{scope['service'] if scope else 'an unsigned request'} is not scripted"
+                self.wrong.append(reason)
+                return Response(400, reason.encode())
             wire = wire_of(scope["service"])
             try:
                 operation, given = wire.parse(request)
@@ -100,12 +120,17 @@ class ScriptedAws:
                 self.calls.append(call)
                 return self._act(call, wire)
             except WireFault as fault:
-                return self._refuse_form(str(fault))
+                self.wrong.append(str(fault))
+                return wire.refusal("WireFault", str(fault), 400)
+            except Exception:  # a fault of a script: the test must see it, not a lost connection
+                self.wrong.append(traceback.format_exc())
+                return wire.refusal("ScriptFault", "a script failed", 400)
 
     def _act(self, call: Call, wire: Wire) -> Response:
         try:
-            self.faults.strike(call)
-            self.authorization.check(call)
+            needs = needs_of(call, self.rds.customer_key_of)
+            self.faults.strike(call, needs)
+            self.authorization.check(call, needs)
             return wire.answer(call.operation, self._script(call)(call))
         except Refused as refused:
             return wire.refusal(refused.code, refused.message, refused.status)
@@ -117,10 +142,6 @@ class ScriptedAws:
             if found is not None:
                 return found
         raise WireFault(f"{call.action} is not scripted")
-
-    def _refuse_form(self, reason: str) -> Response:
-        self.wrong.append(reason)
-        return Response(400, f"scripted AWS: {reason}".encode())
 
 
 @functools.cache

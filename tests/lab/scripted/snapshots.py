@@ -53,6 +53,13 @@ class Snapshots:
         instance = self._estate.find("db", call.region, name)
         if instance is None:
             raise Refused("DBInstanceNotFound", f"DBInstance {name} not found.")
+        if "DBClusterIdentifier" in instance.description:
+            raise Refused(
+                "InvalidParameterValue",
+                f"The specified instance {name} is a member of a cluster and a snapshot cannot be"
+                " created directly. Please use the CreateDBClusterSnapshot API instead.",
+                400,
+            )
         self._room_for(identifier, call.region)
         if self.backing_up(instance, call.region) or instance.course.state != "available":
             raise Refused(
@@ -112,7 +119,7 @@ class Snapshots:
                 "InvalidDBSnapshotState",
                 f"Cannot delete the snapshot {name}: it is {kind} and in the {state} state.",
             )
-        del self._estate.all("snapshot", call.region)[name.lower()]
+        del self._estate.all("snapshot", call.region)[thing.description["DBSnapshotIdentifier"]]
         return {"DBSnapshot": {**self._told(thing), "Status": "deleted"}}
 
     def describe_db_snapshots(self, call: Call) -> Answer:

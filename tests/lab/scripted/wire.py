@@ -22,7 +22,7 @@ from tests.lab.httpd import Request, Response
 from tests.lab.scripted import form
 from tests.lab.scripted.scalars import WireFault, from_text, to_text
 
-TYPES: Mapping[str, type | tuple[type, ...]] = {
+TYPES: Mapping[str, Any] = {
     "string": str,
     "character": str,
     "boolean": bool,
