@@ -8,6 +8,7 @@ FROM debian:trixie-slim@sha256:a29215f6a35e51e22adffa17f89e9d2ef06214e64a2bad10d
 
 # What clients and servers are linked with. libnss-wrapper gives a name to a user that has none
 # (docker run --user 1001), which initdb asks for; tzdata-legacy has the names of old, US/Eastern.
+# openssh-client is there for tunnels, and of its programs only the two that they need.
 FROM ${BASE_IMAGE} AS runtime
 ARG DEBIAN_FRONTEND=noninteractive
 RUN apt-get update \
@@ -30,11 +31,13 @@ RUN apt-get update \
         libxml2 \
         libxslt1.1 \
         libzstd1 \
+        openssh-client \
         python3 \
         tzdata \
         tzdata-legacy \
         zlib1g \
-    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
+    && rm -rf /usr/bin/scp /usr/bin/sftp /usr/bin/ssh-[ac]* /usr/bin/ssh-keyscan \
+        /usr/lib/openssh /var/lib/apt/lists/* /var/cache/apt/* /var/log/*
 
 
 # The clients and servers of every major, taken out of their packages: the packages themselves
@@ -151,6 +154,8 @@ RUN ldconfig \
             *"not found"*) echo "$library lacks another" >&2; exit 1 ;; \
         esac; \
     done \
+    && /usr/bin/ssh -V \
+    && ssh-keygen -q -t ed25519 -N '' -f /tmp/key && ssh-keygen -y -f /tmp/key && rm /tmp/key* \
     && /opt/venv/bin/python -E -s -c 'import awscrt.checksums, botocore.session, psycopg; assert psycopg.pq.__impl__ == "binary"'
 
 ARG VERSION=dev

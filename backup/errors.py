@@ -74,6 +74,10 @@ class StorageError(BackupError):
     exit_code = 5
 
 
+class AlreadyWritten(StorageError):
+    """A write that must not replace anything has met an object of that key."""
+
+
 def disk_full(said: str) -> StorageError:
     """The scratch disk gave out, whoever met it: pg_dump or we."""
     return StorageError(

@@ -33,6 +33,15 @@ class Client:
 
 
 @dataclass(frozen=True, slots=True)
+class Forward:
+    """A port of 127.0.0.1 that leads, through a tunnel, to a port of another host."""
+
+    host: str
+    port: str
+    local_port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """An exported snapshot of the source: everything in a backup is as of this moment."""
 

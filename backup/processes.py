@@ -1,12 +1,18 @@
 """What running processes hold open, from proc(5): the truth about which files are finished.
 
-Files are told by device and inode, for a path may lead to its file by many names.
+Files are told by device and inode, for a path may lead to its file by many names. And how a
+process ends with us.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import socket
+import struct
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from backup.errors import StorageError
@@ -15,6 +21,9 @@ FileIdentity = tuple[int, int]
 
 # A process that is ending closes its folder to others a moment before it is a zombie.
 _TRIES, _PAUSE_SECONDS = 10, 0.001
+_LISTENING = "0A"  # TCP_LISTEN of include/net/tcp_states.h
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def open_files(process: int) -> frozenset[FileIdentity]:
@@ -65,6 +74,34 @@ def prove_sight(path: Path) -> None:
         raise blind() from error
     if (status.st_dev, status.st_ino) not in seen:
         raise blind()
+
+
+def listens(process: int, port: int) -> bool:
+    """Whether a process listens on that port of 127.0.0.1; not so for one that is gone."""
+    # https://docs.kernel.org/networking/proc_net_tcp.html: addresses in the order of the machine.
+    (loopback,) = struct.unpack("=I", socket.inet_aton("127.0.0.1"))
+    wanted = f"{loopback:08X}:{port:04X}"
+    try:
+        sockets = Path(f"/proc/{process}/net/tcp").read_text().splitlines()[1:]
+        descriptors = list(Path(f"/proc/{process}/fd").iterdir())
+        held = {str(each.readlink()) for each in descriptors}
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False  # it has ended, or changes its descriptors just now
+    return any(
+        (fields[1], fields[3]) == (wanted, _LISTENING) and f"socket:[{fields[9]}]" in held
+        for fields in map(str.split, sockets)
+    )
+
+
+def end_with(parent: int, number: signal.Signals) -> Callable[[], None]:
+    """For a child, before it becomes a program: that signal when its parent is gone, however."""
+
+    def ask() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return ask
 
 
 def blind() -> StorageError:

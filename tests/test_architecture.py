@@ -11,9 +11,17 @@ from tests.lab.aws import REPOSITORY
 
 FACES = {"entrypoint", "backup.__main__", "backup.cli", "backup.program", "backup.terminal"}
 OPERATIONS = {"backup.operations"}
-ADAPTERS = {"backup.archive", "backup.postgres", "backup.aws", "backup.github", "backup.report"}
+ADAPTERS = {
+    "backup.archive",
+    "backup.aws",
+    "backup.github",
+    "backup.postgres",
+    "backup.report",
+    "backup.ssh",
+}
 GROUND = {
     "backup",
+    "backup.accounts",
     "backup.checks",
     "backup.console",
     "backup.errors",

@@ -18,8 +18,11 @@ from tests.conftest import MAJORS
 from tests.lab.cloud import Cloud, listing, reading, source_inputs, writing
 from tests.lab.postgres import PostgresServer
 from tests.lab.runner import run_image, start_image
+from tests.lab.scripted.server import ScriptedAws
+from tests.lab.sshd import Sshd, sshd_is_missing
 from tests.lab.tcp import TcpProxy
 from tests.steps import database_named, drop_roles, fill_with_chance, forget, green
+from tests.tunnels import INSTANCE, allow_all, assert_key_unseen, keep_secret
 
 pytestmark = pytest.mark.image
 
@@ -361,6 +364,75 @@ def test_a_cancelled_container_ends_in_time_and_leaves_nothing(
         check=True,
     )
     assert f"lab-{running.marker}" not in left.stdout
+
+
+@pytest.mark.skipif(bool(sshd_is_missing()), reason=sshd_is_missing())
+@pytest.mark.parametrize("way", ["a key from a secret", "EC2 Instance Connect"])
+def test_the_image_backs_up_through_a_tunnel(
+    image: str,
+    majors: list[int],
+    postgres: PostgresServer,
+    cloud: Cloud,
+    scripted: ScriptedAws,
+    way: str,
+) -> None:
+    ((version,),) = postgres.sql("SHOW server_version")
+    if int(version.split(".")[0]) not in majors:
+        pytest.skip(f"the image has no client of {version}: an image from apt.postgresql.org has")
+    name = database_named(postgres, "tunnelled", "CREATE TABLE t AS SELECT 1 AS x")
+    allow_all(cloud)
+    with Sshd() as sshd:
+        inputs = cloud.inputs | source_inputs(postgres, name) | sshd.inputs
+        if way == "EC2 Instance Connect":
+            sshd.authorize()
+            scripted.network.let_in = lambda pushed: sshd.authorize(pushed.public_key)
+            inputs |= {"tunnel-instance-id": INSTANCE}
+        else:
+            inputs |= {"tunnel-secret-id": keep_secret(cloud, sshd.key.private)}
+        env = {"AWS_ENDPOINT_URL_EC2_INSTANCE_CONNECT": scripted.url}
+        run = green(run_image(image, inputs, cloud.env | env))
+
+        assert 5 <= sshd.forwarded(postgres.port)
+        assert_key_unseen(run, sshd.key)
+    assert 1 == len(cloud.manifests())
+    forget(postgres, name)
+
+
+OPENSSH = """
+import os
+import sys
+sys.path.insert(0, "/app")
+from backup.errors import DumpError
+from backup.ssh.keys import new_key, with_public
+from backup.ssh.tunnel import SshServer, open_tunnel
+
+pair = new_key(os.environ)
+print(with_public(pair.private, os.environ) == pair)
+nobody = SshServer("user", "127.0.0.1", 1, ("ssh-ed25519 AAAA",))
+try:
+    with open_tunnel(nobody, [("db", "5432")], lambda: pair, str, os.environ, pauses=()):
+        print("opened")
+except DumpError as error:
+    print(error.message)
+print(*os.listdir("/tmp"))
+"""
+
+
+@pytest.mark.parametrize("user", ["0:0", "1001:1001"], ids=["root", "as nobody known"])
+def test_openssh_runs_in_the_image_whoever_the_user_is(image: str, user: str) -> None:
+    python = ["--entrypoint", "/opt/venv/bin/python", image, "-E", "-s", "-c", OPENSSH]
+    run = subprocess.run(
+        ["docker", "run", "--rm", "--network", "none", "--user", user, *python],
+        capture_output=True,
+        text=True,
+    )
+    told = ["True", "nothing listens on 127.0.0.1 port 1", ""]
+    assert (told, "") == (run.stdout.splitlines(), run.stderr)
+
+
+def test_of_openssh_the_image_has_only_what_a_tunnel_needs(image: str) -> None:
+    there = "cd /usr/bin; ls -d ssh* scp sftp ../sbin/sshd ../lib/openssh 2>/dev/null || true"
+    assert ["ssh", "ssh-keygen"] == inside(image, there).split()
 
 
 def test_the_image_refuses_bad_inputs_as_the_program_does(image: str, cloud: Cloud) -> None:

@@ -150,6 +150,16 @@ def drills(prefix: str, listed: Iterable[Listed]) -> list[DrillEntry]:
     return sorted(found, key=lambda drill: (drill.time, drill.key))
 
 
+def root_of(prefix: str, key: str) -> str:
+    """The prefix of the backup that an object lies in, whole or not; empty where it lies in none.
+
+    What a backup that is under way, or has failed, has written so far lies in one too.
+    """
+    root = f"{prefix}/" if prefix else ""
+    _, backup_id, name = _parts(key, root)
+    return key.removesuffix(name) if name and _time_of(backup_id) else ""
+
+
 def _parts(key: str, root: str) -> tuple[str, str, str]:
     """The folder of the database, the id, and the rest of a key; empty where there is none."""
     parts = key.removeprefix(root).split("/", 2)

@@ -13,7 +13,7 @@ from awscrt import checksums
 
 from backup.archive.parts import MOST_PARTS, FilePart, UploadStopped, part_bytes
 from backup.archive.scratch import punch
-from backup.errors import StorageError
+from backup.errors import BackupError, StorageError
 from backup.model import StoredObject
 from backup.store import ObjectStore, StoredPart
 
@@ -143,11 +143,11 @@ class Uploads:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def close(self, patience: float) -> list[str]:
+    def close(self, patience: float) -> dict[str, str]:
         """Stop the threads and abort each upload that was not completed, within `patience` seconds.
 
-        Returns the keys of those that the store did not abort: they stay open until the bucket's
-        lifecycle rule for incomplete uploads removes them.
+        Returns the keys of those that the store did not abort, and why (empty where there was no
+        time): they stay open until the bucket's lifecycle rule for incomplete uploads removes them.
         """
         self._stopped.set()
         for _ in self._threads:
@@ -162,8 +162,9 @@ class Uploads:
         aborts = {pool.submit(self._abort, upload): upload for upload in begun}
         done, _ = wait(aborts, timeout=max(0.0, began + patience - time.monotonic()))
         pool.shutdown(wait=False, cancel_futures=True)
-        aborted = {id(aborts[each]) for each in done if each.result()}
-        return [upload.key for upload in begun if id(upload) not in aborted]
+        ended = {id(aborts[each]): each.result() for each in done}
+        left = {upload.key: ended.get(id(upload), "") for upload in begun}
+        return {key: why for key, why in left.items() if why is not None}
 
     def _complete_one(self, upload: ObjectUpload) -> StoredObject:
         stored = upload.as_stored()
@@ -177,12 +178,13 @@ class Uploads:
         upload.completed = True
         return stored
 
-    def _abort(self, upload: ObjectUpload) -> bool:
+    def _abort(self, upload: ObjectUpload) -> str | None:
+        """Why the store did not; None where it did."""
         try:
             self._store.abort(self._root + upload.key, upload.upload_id)
-        except Exception:  # the error that ends the run must not be replaced; the key is named
-            return False
-        return True
+        except Exception as error:  # the one that ends the run must not be replaced
+            return "\n".join(error.lines() if isinstance(error, BackupError) else [str(error)])
+        return None
 
     def _send_parts(self) -> None:
         while (part := self._queue.get()) is not None and not self._stopped.is_set():

@@ -54,11 +54,31 @@ class AwsSession:
         with self._lock:
             return self._session.create_client(service, region_name=self.region, config=config)
 
+    def identified(self) -> AwsSession:
+        """The same session, which knows whose keys it has. Raises AccessError."""
+        if self.identity:
+            return self
+        identity = _identify(self._session, self.region, short_of_patience())
+        other = AwsSession(self._session, self.region, identity)
+        other._lock = self._lock
+        return other
+
     def in_region(self, region: str) -> AwsSession:
         """The same session for clients of another region."""
         other = AwsSession(self._session, region, self.identity)
         other._lock = self._lock
         return other
+
+
+def short_of_patience() -> Any:
+    """A botocore Config for what may stay unanswered: a closed network costs seconds of it."""
+    from botocore.config import Config
+
+    return Config(
+        connect_timeout=5,
+        read_timeout=20,
+        retries={"mode": "standard", "total_max_attempts": 3},
+    )
 
 
 def open_session(
@@ -104,6 +124,16 @@ def open_session(
     return AwsSession(session, region, identity)
 
 
+def anonymous_session(region: str) -> AwsSession:
+    """A session of nobody: for what AWS tells anyone, and for steps that need no AWS at all."""
+    import botocore.session
+
+    session = botocore.session.Session()
+    session.set_config_variable("region", region)
+    session.register_component("credential_provider", _Only(None))
+    return AwsSession(session, region, None)
+
+
 @dataclass(frozen=True)
 class _Only:
     """Takes the place of botocore's chain of credential providers: there is one answer."""
@@ -120,9 +150,9 @@ def _found(credentials: Any) -> Any:
     return credentials
 
 
-def _identify(session: Any, region: str) -> Identity:
+def _identify(session: Any, region: str, config: Any = None) -> Identity:
     with explained(Attempt("cannot tell who we are in AWS", region, ("sts:GetCallerIdentity",))):
-        answer = session.create_client("sts").get_caller_identity()
+        answer = session.create_client("sts", config=config).get_caller_identity()
     return Identity(str(answer["Account"]), str(answer["Arn"]))
 
 

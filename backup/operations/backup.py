@@ -25,7 +25,7 @@ from backup.operations.counting import RowCounter
 from backup.operations.phases import Phases
 from backup.operations.previous import compare_with_previous, previous_backup
 from backup.operations.progress import DumpProgress
-from backup.operations.sources import find_source
+from backup.operations.reaching import reached
 from backup.operations.uploading import UPLOAD_THREADS, open_uploads
 from backup.postgres.connection import connect, hang_up, pinned
 from backup.postgres.counts import tables_with_data
@@ -52,7 +52,8 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
             console.info(f"{who}, s3://{settings.bucket.name}")
 
         with phases.phase("Connect and take a snapshot"):
-            source = find_source(settings.source, session, console)
+            way = reached(settings.source, settings.tunnel, session, console, environment)
+            source = undo.enter_context(way)
             connection = connect(source)
             undo.callback(hang_up, connection)
             source = pinned(source, connection)

@@ -22,10 +22,10 @@ from backup.operations.looking import agreement, look_at_objects, read_archive
 from backup.operations.obtaining import OpenedBackup, opened, thaw_data
 from backup.operations.phases import Phases
 from backup.operations.proving import ProofPlan, prove
+from backup.operations.reaching import reached
 from backup.operations.reading import ArchiveReader
 from backup.operations.restore_plan import plan_restore
 from backup.operations.restoring import Loading, Way
-from backup.operations.sources import find_source
 from backup.operations.target_site import Site, finish, prepare, reach
 from backup.postgres.connection import connect
 from backup.postgres.loading import session_settings
@@ -202,10 +202,12 @@ class Driller:
             self._settings.restore, tables=(), schemas=(), allow_existing=False, clean=False
         )
         manifest = backup.manifest
-        source = find_source(target, self._session, self._console)
+        tunnel, environment = self._settings.tunnel, self._environment
+        way = reached(target, tunnel, self._session, self._console, environment)
+        source = undo.enter_context(way)
         site = reach(source, options, undo)
         plan = plan_restore(backup, site, options)
-        server, environment = site.target.server, self._environment
+        server = site.target.server
         client = restorer_for(manifest.client, manifest.compression, server, environment)
         redumper = redumper_for(client, server, environment)
         site, _ = prepare(site, backup, plan.chosen, options, undo, self._console)

@@ -15,10 +15,10 @@ from backup.model import Severity
 from backup.operations.choosing import restorer_for
 from backup.operations.obtaining import connections, find, opened, thaw_data
 from backup.operations.phases import Phases
+from backup.operations.reaching import reached
 from backup.operations.restore_plan import plan_restore
 from backup.operations.restore_report import restore_report
 from backup.operations.restoring import Loading, Way
-from backup.operations.sources import find_source
 from backup.operations.target_site import finish, prepare, reach
 from backup.postgres.connection import Source, answers
 from backup.postgres.loading import session_settings
@@ -47,7 +47,8 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
             manifest = backup.manifest
 
         with phases.phase("Look at the target"):
-            source = find_source(settings.target, session, console)
+            to_it = reached(settings.target, settings.tunnel, session, console, environment)
+            source = undo.enter_context(to_it)
             site = reach(source, options, undo)
             plan = plan_restore(backup, site, options)
             client = restorer_for(

@@ -61,12 +61,12 @@ def reach(source: Source, options: RestoreSettings, undo: ExitStack) -> Site:
     if options.create_database:
         connection = undo.enter_context(maintenance(source))
         if not database_exists(connection, source.database):
-            server = read_target(connection, source.host, source.port)
+            server = read_target(connection, source.host, source.port, source.forwards)
             target = replace(server, database=source.database, holds=(), large_objects=0)
             return Site(source, target, connection, exists=False, leftover=None)
     connection = _connected(source, options, undo)
     leftover = unfinished.find(connection)
-    target = read_target(connection, source.host, source.port)
+    target = read_target(connection, source.host, source.port, source.forwards)
     if options.create_database and leftover is None:
         raise InputError(
             f"the target database {shown(source.database)} exists already",

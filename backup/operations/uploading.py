@@ -30,8 +30,10 @@ def open_uploads(bucket: Bucket, root: str, console: Console) -> Iterator[Upload
         raise
     finally:
         if left := uploads.close(patience):
+            reasons = [why for why in left.values() if why]
             console.warning(
                 f"{count(len(left), 'upload')} could not be aborted",
                 "S3 keeps their parts, unseen and paid for, until the bucket's lifecycle rule"
-                " for incomplete multipart uploads removes them: " + ", ".join(left[:10]),
+                f" for incomplete multipart uploads removes them: {', '.join([*left][:10])}\n"
+                + "".join(reasons[:1]),
             )

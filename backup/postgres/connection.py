@@ -19,6 +19,7 @@ import psycopg.conninfo
 from psycopg.pq import TransactionStatus
 
 from backup.errors import InputError
+from backup.model import Forward
 from backup.postgres.diagnosis import connection_failure, is_transient
 from backup.settings import Secret
 
@@ -69,7 +70,8 @@ class Source:
     """The database to read, as libpq's parameters.
 
     `password` is called anew for each attempt to connect, for a login token must be fresh.
-    `parameters` are those beyond the named ones, and override our defaults.
+    `parameters` are those beyond the named ones, and override our defaults. `forwards` are the
+    ends here of the tunnel that leads there, one for each host; none where the way is direct.
     """
 
     host: str
@@ -80,6 +82,7 @@ class Source:
     sslrootcert: str | None = None
     parameters: tuple[tuple[str, str], ...] = ()
     password: Callable[[], Secret | None] = field(default=no_password, repr=False)
+    forwards: tuple[Forward, ...] = ()
 
 
 def tls(given: str | None, roots: str | None) -> tuple[str, str | None]:
@@ -118,6 +121,14 @@ def conninfo(source: Source, *, application_name: str = "pg-backup-action") -> s
     parameters |= {
         name: value for name, value in source.parameters if name not in _DROPPED_PARAMETERS
     }
+    if source.forwards:
+        # The certificate, and a login by token, are still for the host that is named:
+        # https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-CONNECT-HOSTADDR
+        parameters |= {
+            "host": ",".join(each.host for each in source.forwards),
+            "hostaddr": ",".join("127.0.0.1" for _ in source.forwards),
+            "port": ",".join(str(each.local_port) for each in source.forwards),
+        }
     return psycopg.conninfo.make_conninfo(
         **{name: value for name, value in parameters.items() if value is not None}
     )
@@ -173,7 +184,8 @@ def pinned(source: Source, connection: Connection) -> Source:
     """The same source at the very address that `connection` reached.
 
     One name may lead to several servers (a reader endpoint, a list of hosts), and a snapshot
-    exported by one of them means nothing to the others.
+    exported by one of them means nothing to the others. Beyond a tunnel the name is resolved anew
+    for each connection, and nothing here can change that.
     """
     info = connection.info
     kept = tuple(
@@ -181,6 +193,15 @@ def pinned(source: Source, connection: Connection) -> Source:
         for name, value in source.parameters
         if name not in ("hostaddr", "target_session_attrs", "load_balance_hosts")
     )
+    for forward in source.forwards:
+        if forward.local_port == info.port:
+            return replace(
+                source,
+                host=forward.host,
+                port=forward.port,
+                parameters=kept,
+                forwards=(forward,),
+            )
     address = (("hostaddr", info.hostaddr),) if info.hostaddr else ()
     return replace(source, host=info.host, port=str(info.port), parameters=kept + address)
 

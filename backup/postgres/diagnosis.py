@@ -34,9 +34,10 @@ class _Rule:
 
 _OPEN_THE_WAY = (
     "Runners of GitHub are outside your network, and a database in private subnets has no way in"
-    " for them: use a self-hosted runner or a larger runner with private networking inside the"
-    " VPC, or a tunnel (SSM port forwarding, WireGuard) that the workflow opens first. Then check"
-    " the security group: inbound TCP {port} from the runner."
+    " for them. Let the job run inside the VPC (runs-on: codebuild-PROJECT-${{{{ github.run_id }}}}"
+    "-${{{{ github.run_attempt }}}}), or go through an SSH server there: tunnel:"
+    " ssh://user@bastion:22; docs/network.md has both. Then check the security group: inbound TCP"
+    " {port} from the runner or the SSH server."
 )
 _NO_TRUST = "no TLS connection to {host} can be trusted (sslmode {sslmode})"
 _RULES = (

@@ -148,8 +148,9 @@ _HINTS = (
     ),
     (
         "invalid snapshot identifier",
-        "the connection that holds the snapshot was cut, often by a pooler:"
-        " connect to the server itself, not through PgBouncer or RDS Proxy",
+        "the connection that holds the snapshot was cut, often by a pooler: connect to the server"
+        " itself, not through PgBouncer or RDS Proxy; and through a tunnel by an instance's own"
+        " endpoint, for a reader endpoint leads each connection elsewhere",
     ),
     (
         "no matching",

@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from backup.errors import AccessError
-from backup.model import ObjectName, ServerVersion
+from backup.model import Forward, ObjectName, ServerVersion
 from backup.postgres.connection import Connection
 from backup.postgres.failures import target_failure
 from backup.postgres.objects import objects_in
@@ -119,10 +119,13 @@ def assume(connection: Connection, role: str) -> None:
         raise target_failure(error, "setting the role") from error
 
 
-def read_target(connection: Connection, host: str, port: str) -> Target:
+def read_target(
+    connection: Connection, host: str, port: str, through: Sequence[Forward] = ()
+) -> Target:
     """Read what the database is and holds; `host` and `port` are those that were given.
 
-    Raises AccessError or DumpError.
+    `through` is the tunnel that leads there, if one does: its end here is not the server's
+    address. Raises AccessError or DumpError.
     """
     try:
         with connection.transaction():
@@ -141,7 +144,8 @@ def read_target(connection: Connection, host: str, port: str) -> Target:
         holds = objects_in(connection)
     except psycopg.Error as error:
         raise target_failure(error, "reading the target") from error
-    reached = {(each, port) for each in addresses(host) | addresses(connection.info.hostaddr)}
+    known = addresses(host) if through else addresses(host) | addresses(connection.info.hostaddr)
+    reached = {(each, port) for each in known}
     if address:
         reached |= {(each, str(server_port)) for each in addresses(address)}
     return Target(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import shutil
@@ -11,18 +10,19 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backup.accounts import user_with_a_name
 from backup.errors import BackupError, DumpError, StorageError
 from backup.postgres.connection import Source
 from backup.postgres.installation import Installation, look_alike, make_open
 from backup.postgres.servers import Account, ServerPrograms, prove_way, unprivileged_account
-from backup.postgres.throwaway_settings import configure, server_environment, user_with_a_name
-from backup.processes import family
+from backup.postgres.throwaway_settings import configure, server_environment
+from backup.processes import end_with, family
 from backup.wording import size
 
 # A name that no source has: its globals must be able to make their own `postgres`, and to take
@@ -34,8 +34,6 @@ _LONGEST_SOCKET = 107
 _START_SECONDS, _STOP_SECONDS = 120.0, 10.0
 _MOMENT_SECONDS = 0.02
 _MIB = 1 << 20
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 @dataclass(frozen=True)
@@ -210,8 +208,8 @@ def _running(
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                # After the change of user, which would clear it.
-                preexec_fn=_end_with(os.getpid()),
+                # An immediate shutdown; asked for after the change of user, which would clear it.
+                preexec_fn=end_with(os.getpid(), signal.SIGQUIT),
                 **_as(account),
             )
         except OSError as error:
@@ -221,17 +219,6 @@ def _running(
         yield
     finally:
         _stop(process)
-
-
-def _end_with(parent: int) -> Callable[[], None]:
-    """For the child: an immediate shutdown when its parent is gone, however it went."""
-
-    def ask() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, int(signal.SIGQUIT), 0, 0, 0)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return ask
 
 
 def _wait_until_ready(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 from pathlib import Path
 
@@ -29,25 +28,6 @@ def server_environment(folder: Path) -> dict[str, str]:
         # https://sourceware.org/glibc/manual/latest/html_node/Locale-Names.html
         environment["LOCPATH"] = f"{folder / 'locales'}:/usr/lib/locale"
     return environment
-
-
-def user_with_a_name(folder: Path) -> dict[str, str]:
-    """initdb asks for the name of its user, which `docker run --user 1001` does not have."""
-    try:
-        pwd.getpwuid(os.geteuid())
-        return {}
-    except KeyError:
-        libraries = sorted(Path("/usr/lib").glob("*/libnss_wrapper.so"))
-    if not libraries:
-        return {}
-    users, groups = folder / "passwd", folder / "group"
-    users.write_text(f"drill:x:{os.geteuid()}:{os.getegid()}::/nonexistent:/bin/false\n")
-    groups.write_text(f"drill:x:{os.getegid()}:\n")
-    return {
-        "LD_PRELOAD": str(libraries[0]),
-        "NSS_WRAPPER_PASSWD": str(users),
-        "NSS_WRAPPER_GROUP": str(groups),
-    }
 
 
 def configure(folder: Path, sockets: Path, major: int, jobs: int) -> None:

@@ -24,13 +24,16 @@ class Certificates:
 
 
 def issue_certificates(
-    folder: Path, names: Sequence[str] = ("localhost", "127.0.0.1")
+    folder: Path, names: Sequence[str] = ("localhost", "127.0.0.1"), *, days: int = 2
 ) -> Certificates:
-    """A new authority and a server certificate for `names` (host names and addresses)."""
+    """A new authority and a server certificate for `names` (host names and addresses).
+
+    It is good for so many days; for a negative number it has expired so many days ago.
+    """
     authority_key = ec.generate_private_key(ec.SECP256R1())
     authority_name = _common_name("Lab authority")
     authority = (
-        _builder(authority_name, authority_name, authority_key.public_key())
+        _builder(authority_name, authority_name, authority_key.public_key(), abs(days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         # OpenSSL 3 in strict mode (Python 3.13's default) wants both of these on an authority.
         .add_extension(_key_usage(signs_certificates=True), critical=True)
@@ -41,7 +44,7 @@ def issue_certificates(
     )
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = (
-        _builder(_common_name(names[0]), authority_name, key.public_key())
+        _builder(_common_name(names[0]), authority_name, key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(
             x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
@@ -68,7 +71,7 @@ def issue_certificates(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
 ) -> x509.CertificateBuilder:
     now = datetime.datetime.now(datetime.UTC)
     return (
@@ -77,8 +80,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=2))
+        .not_valid_before(now + datetime.timedelta(days=min(days, 0), hours=-1))
+        .not_valid_after(now + datetime.timedelta(days=days))
     )
 
 

@@ -75,6 +75,13 @@ class OtherRange:
 
 
 @dataclass(frozen=True)
+class Without:
+    """Forwards the request without that header, which a store may not know."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class Header:
     """Sets a header of the double's answer."""
 
@@ -83,7 +90,7 @@ class Header:
 
 
 Action: TypeAlias = (
-    Answer | Reset | Stall | Corrupt | CorruptAnswer | CutShort | OtherRange | Header
+    Answer | Reset | Stall | Corrupt | CorruptAnswer | CutShort | OtherRange | Without | Header
 )
 
 SLOW_DOWN = Answer(503, "SlowDown", "Please reduce your request rate.")
@@ -256,6 +263,9 @@ def _handler(proxy: FaultProxy) -> type[BaseHTTPRequestHandler]:
                     del self.headers["Range"]
                     if other:
                         self.headers["Range"] = other
+                    self._pass_on(*self._forward())
+                case Without(name):
+                    del self.headers[name]
                     self._pass_on(*self._forward())
                 case Header(name, value):
                     status, answered, body = self._forward()

@@ -1,8 +1,9 @@
 """Runs ministack with what its S3 lacks put in: `python -m tests.lab.ministack_server`.
 
 Added, as S3 does it: checksums of type FULL_OBJECT on multipart uploads, tags on multipart
-uploads, the expected bucket owner, the smallest part size, and the permissions that tags and
-KMS keys need. CRCs are computed by awscrt (ministack's own take 0.7 s for 5 MB).
+uploads, the expected bucket owner, the smallest part size, metrics configurations, and the
+permissions that tags and KMS keys need. CRCs are computed by awscrt (ministack's own take 0.7 s
+for 5 MB).
 
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-upload.html
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuAndPermissions.html
@@ -16,9 +17,11 @@ import importlib
 import re
 import zlib
 from typing import Any
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from awscrt import checksums
+
+from tests.lab import ministack_iam
 
 # ministack has no type information.
 app: Any = importlib.import_module("ministack.app")
@@ -26,6 +29,7 @@ iam_actions: Any = importlib.import_module("ministack.core.iam_actions")
 responses: Any = importlib.import_module("ministack.core.responses")
 s3: Any = importlib.import_module("ministack.services.s3")
 
+KEY_HEADER = "x-amz-server-side-encryption-aws-kms-key-id"
 MINIMUM_PART = 5 * 1024 * 1024
 FULL_OBJECT_CRCS = {
     "CRC32": (zlib.crc32, 4),
@@ -33,12 +37,22 @@ FULL_OBJECT_CRCS = {
     "CRC64NVME": (checksums.crc64nvme, 8),
 }
 
+# Each configuration's own XML, by bucket and id.
+_metrics: dict[tuple[str, str], bytes] = {}
+
 _full_object: contextvars.ContextVar[str | None] = contextvars.ContextVar("full", default=None)
+_pin_request_origin = app.pin_request_origin
 _dispatch = s3._dispatch
 _create = s3._create_multipart_upload
 _complete = s3._complete_multipart_upload
 _composite = s3._composite_checksum
 _additional_checks = iam_actions.s3_additional_checks
+_extract_resource_arn = iam_actions.extract_resource_arn
+
+
+def pin_request_origin(address: str, _is_https: bool) -> None:
+    """The lab's http on loopback stands for AWS's https: a policy may refuse plain http."""
+    _pin_request_origin(address, True)
 
 
 def dispatch(
@@ -47,7 +61,23 @@ def dispatch(
     owner = headers.get("x-amz-expected-bucket-owner")
     if owner and owner != responses.get_account_id():
         return s3._error("AccessDenied", "Access Denied", 403, f"/{bucket}")
+    if "metrics" in query and not key:
+        return metrics_configurations(method, bucket, body, query)
     return _dispatch(method, bucket, key, headers, body, query)
+
+
+def metrics_configurations(method: str, bucket: str, body: bytes, query: dict[str, Any]) -> Any:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListBucketMetricsConfigurations.html"""
+    if method == "PUT":
+        _metrics[bucket, s3._qp(query, "id")] = body
+        return 200, {}, b""
+    found = b"".join(each for (name, _), each in sorted(_metrics.items()) if name == bucket)
+    text = b"<ListMetricsConfigurationsResult><IsTruncated>false</IsTruncated>%s</%s>"
+    return (
+        200,
+        {"Content-Type": "application/xml"},
+        text % (found, b"ListMetricsConfigurationsResult"),
+    )
 
 
 def create_multipart_upload(bucket: str, key: str, headers: dict[str, str]) -> Any:
@@ -117,12 +147,27 @@ def additional_checks(
     checks: list[tuple[str, str]] = _additional_checks(method, path, headers, body, query)
     if headers.get("x-amz-tagging"):
         checks.append(("s3:PutObjectTagging", f"arn:aws:s3:::{path.lstrip('/')}"))
-    key = headers.get("x-amz-server-side-encryption-aws-kms-key-id", "")
+    key = headers.get(KEY_HEADER, "")
     if key.startswith("arn:"):
         checks.append(("kms:GenerateDataKey", key))
         if "uploads" in query:
             checks.append(("kms:Decrypt", key))
+    # S3 asks for the key of what is read, and for that of a checksum in the answer to HEAD.
+    bucket, _, name = unquote(path).lstrip("/").partition("/")
+    if name and method in ("GET", "HEAD") and (kept := s3._ensure_bucket(bucket)):
+        key = kept["objects"].get(name, {}).get("preserved_headers", {}).get(KEY_HEADER, "")
+        checks += [("kms:Decrypt", key)] * key.startswith("arn:")
     return checks
+
+
+def extract_resource_arn(*request: Any) -> str:
+    """A simulation is allowed on the role that it is about, not on all.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsidentityandaccessmanagementiam.html
+    """
+    service, query = request[0], request[5]
+    about = iam_actions._query_param(query, "PolicySourceArn") if service == "iam" else ""
+    return str(about or _extract_resource_arn(*request))
 
 
 def main() -> None:
@@ -133,6 +178,9 @@ def main() -> None:
     s3._complete_multipart_upload = complete_multipart_upload
     s3._composite_checksum = composite_checksum
     iam_actions.s3_additional_checks = additional_checks
+    iam_actions.extract_resource_arn = extract_resource_arn
+    app.pin_request_origin = pin_request_origin
+    ministack_iam.install()
     app.main()
 
 

@@ -62,6 +62,7 @@ class PostgresServer:
     `binaries` is a folder of `installed()`. With `tls` the server has a certificate of its own
     authority (`certificates.authority`) for localhost, 127.0.0.1 and `extra_names`; with
     `tls_only` it refuses plain connections. `settings` are lines of postgresql.conf.
+    `certificate_days` is how long the certificate is good; negative for one that has expired.
     """
 
     binaries: Path
@@ -69,12 +70,13 @@ class PostgresServer:
     tls: bool = False
     tls_only: bool = False
     extra_names: Sequence[str] = ()
+    certificate_days: int = 2
     password: str = "correct horse/battery@staple"
 
     def __enter__(self) -> PostgresServer:
         self.port = 0
         self.certificates: Certificates | None = None
-        self._account = _unprivileged_account()
+        self._account = unprivileged_account()
         self._home = Path(tempfile.mkdtemp(prefix="pg-backup-lab-server-"))
         self.data = self._home / "data"
         self.log = self._home / "server.log"
@@ -204,7 +206,9 @@ class PostgresServer:
     def _enable_tls(self) -> dict[str, str]:
         folder = self._home / "tls"
         folder.mkdir(mode=0o755)
-        self.certificates = issue_certificates(folder, ("localhost", LOOPBACK, *self.extra_names))
+        self.certificates = issue_certificates(
+            folder, ("localhost", LOOPBACK, *self.extra_names), days=self.certificate_days
+        )
         if self._account:
             os.chown(self.certificates.key, self._account.uid, self._account.gid)
         if self.tls_only:
@@ -225,7 +229,7 @@ class PostgresServer:
         return True
 
 
-def _unprivileged_account() -> Account | None:
+def unprivileged_account() -> Account | None:
     """Whom to run the server as; None when we are not root ourselves."""
     if os.geteuid() != 0:
         return None

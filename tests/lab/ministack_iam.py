@@ -1,0 +1,83 @@
+"""What ministack's IAM leaves out of a simulation: the condition keys, and more than one resource.
+
+https://docs.aws.amazon.com/IAM/latest/APIReference/API_SimulatePrincipalPolicy.html
+"""
+
+from __future__ import annotations
+
+import contextvars
+import importlib
+from collections.abc import Sequence
+from typing import Any
+
+# ministack has no type information.
+iam: Any = importlib.import_module("ministack.services.iam")
+evaluator: Any = importlib.import_module("ministack.core.iam_evaluator")
+responses: Any = importlib.import_module("ministack.core.responses")
+
+iam_actions: Any = importlib.import_module("ministack.core.iam_actions")
+
+_VERDICTS = {"Allow": "allowed", "Deny": "explicitDeny"}
+_entries: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar(
+    "entries", default=None
+)
+_extract = iam._extract_simulate_params
+_resource_arn = iam_actions.extract_resource_arn
+
+
+def extract(parameters: Any) -> Any:
+    """Remember the condition keys until the answer is made."""
+    entries: dict[str, Any] = {}
+    number = 1
+    while name := iam._p(parameters, f"ContextEntries.member.{number}.ContextKeyName"):
+        values, count = [], 1
+        prefix = f"ContextEntries.member.{number}.ContextKeyValues.member"
+        while value := iam._p(parameters, f"{prefix}.{count}"):
+            values.append(value)
+            count += 1
+        kind = iam._p(parameters, f"ContextEntries.member.{number}.ContextKeyType")
+        entries[name.lower()] = values if kind.endswith("List") else values[0]
+        number += 1
+    assert not iam._p(parameters, "ResourceArns.member.2"), "one resource at a time is simulated"
+    _entries.set(entries)
+    return _extract(parameters)
+
+
+def resource_arn(service: str, *request: Any) -> Any:
+    """A simulation is allowed on the role that it is about."""
+    arn = _resource_arn(service, *request)
+    if service == "iam" and arn == "*":
+        return iam_actions._query_param(request[4], "PolicySourceArn") or arn
+    return arn
+
+
+def results(
+    actions: Sequence[str], resource: str, principal: str, account: str, policies: Any
+) -> str:
+    entries = _entries.get() or {}
+    members = []
+    for action in actions:
+        context = evaluator.EvalContext(
+            principal_arn=principal,
+            principal_type="AssumedRole",
+            principal_account=account,
+            action=action,
+            resource_arn=resource,
+            region=responses.get_region(),
+            secure_transport=entries.get("aws:securetransport") == "true",
+            service_context=entries,
+        )
+        verdict = evaluator.evaluate(context, policies).decision
+        members.append(
+            f"<member><EvalActionName>{action}</EvalActionName>"
+            f"<EvalResourceName>{resource}</EvalResourceName>"
+            f"<EvalDecision>{_VERDICTS.get(verdict, 'implicitDeny')}</EvalDecision>"
+            "<MatchedStatements/><MissingContextValues/></member>"
+        )
+    return "".join(members)
+
+
+def install() -> None:
+    iam._extract_simulate_params = extract
+    iam._build_simulate_results_real = results
+    iam_actions.extract_resource_arn = resource_arn
