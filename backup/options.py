@@ -81,7 +81,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("verify-depth", "How far a drill goes: `objects` (all there, sizes and checksums), `archive` (every file decompresses and parses) or `restore` (a full restore, compared byte for byte).", "restore"),  # noqa: E501
     Option("sample", "How many backups to drill: the chosen one, and others of the database drawn at random from those before it.", "1"),  # noqa: E501
     Option("check-sql", "File of queries that must each return true in the restored database."),
-    Option("max-restore-minutes", "Longest time that a drill's restore may take (RTO)."),
+    Option("max-restore-minutes", "Longest time that a restore may take, in a drill or into a new instance (RTO)."),
     Option("max-age-hours", "Highest age of the data in a drilled backup (RPO); for `audit` of the newest backup of each database, 26 without it."),  # noqa: E501
     Option("max-drill-age-days", "For `audit`: highest age of the newest proven drill of each database.", "35"),  # noqa: E501
     Option("tunnel", "SSH server through which to reach the database, `ssh://user@bastion:22`."),
@@ -110,5 +110,6 @@ OPTIONS: tuple[Option, ...] = (
     Option("release-tag", "Git tag of the last release: a snapshot must be newer. Needs `github-token`."),  # noqa: E501
     Option("backup-workflow", "File name of the workflow that makes the backups, to be audited with `github-token`.", "backup.yml"),  # noqa: E501
     Option("github-token", "Token that may read the repository's actions and contents: `${{ github.token }}`.", secret=True),  # noqa: E501
+    Option("writer-role", "ARN of the role that makes the backups, for `audit` to look at; `role-to-assume` without it."),  # noqa: E501
     Option("report-file", "File for the audit as JSON, below the workspace."),
 )  # fmt: skip

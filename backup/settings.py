@@ -183,7 +183,6 @@ class RecoverySettings:
     snapshot: str
     time: datetime | Literal["latest"] | None
     new_identifier: str | None
-    service_role: str | None
     tags: tuple[tuple[str, str], ...]
     subnet_group: str | None
     security_groups: tuple[str, ...]
@@ -201,7 +200,10 @@ class ExportSettings:
 
 @dataclass(frozen=True)
 class AuditSettings:
-    """What to audit, against which objectives. `report_file` is relative to the workspace."""
+    """What to audit, against which objectives. `report_file` is relative to the workspace.
+
+    `writer_role` is the ARN of the role that makes the backups, where it is not the audit's own.
+    """
 
     scope: str
     fail_on: str
@@ -211,6 +213,7 @@ class AuditSettings:
     release_tag: str | None
     backup_workflow: str
     github_token: Secret | None
+    writer_role: str | None
     report_file: str | None
 
 

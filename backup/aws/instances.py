@@ -169,7 +169,9 @@ def rds_arn(session: AwsSession, kind: str, name: str) -> str:
     return f"arn:{partition(region)}:rds:{region}:{session.account}:{kind}:{name}"
 
 
-def rds_attempt(session: AwsSession, message: str, action: str, resource: str) -> Attempt:
+def rds_attempt(
+    session: AwsSession, message: str, action: str, resource: str | tuple[str, ...]
+) -> Attempt:
     """An attempt at one call of RDS about an instance or a cluster that exists."""
     return Attempt(
         message, session.region, (action,), resource, failure=AccessError, remedies=_REMEDIES

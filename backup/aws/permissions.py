@@ -25,6 +25,7 @@ WRITE_KMS = ("kms:GenerateDataKey", "kms:Decrypt")
 
 PERMISSIONS: dict[str, Permission] = {
     "ListObjectsV2": Permission(("s3:ListBucket",), on_bucket=True),
+    "ListMultipartUploads": Permission(("s3:ListBucketMultipartUploads",), on_bucket=True),
     "GetObject": Permission(("s3:GetObject",), with_kms=("kms:Decrypt",)),
     # For the checksum of an encrypted object, its key is asked for too.
     "HeadObject": Permission(("s3:GetObject",), with_kms=("kms:Decrypt",)),
@@ -44,7 +45,7 @@ def partition(region: str) -> str:
     return "aws-us-gov" if region.startswith("us-gov-") else "aws"
 
 
-def statement(actions: tuple[str, ...], resource: str) -> str:
+def statement(actions: tuple[str, ...], resource: str | tuple[str, ...]) -> str:
     """One statement of an IAM policy, on one line, ready to paste."""
     listed = list(actions) if len(actions) > 1 else actions[0]
     return json.dumps({"Effect": "Allow", "Action": listed, "Resource": resource})

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from backup.aws.permissions import WRITE_KMS, key_statement, statement
+from backup.aws.permissions import WRITE_KMS, key_statement, partition, statement
 from backup.errors import AccessError, BackupError, InputError, StorageError
 
 
@@ -36,7 +36,7 @@ class Attempt:
     message: str
     region: str
     actions: tuple[str, ...] = ()
-    resource: str = ""
+    resource: str | tuple[str, ...] = ""
     kms_actions: tuple[str, ...] = ()
     kms_resource: str = ""
     bucket: str = ""
@@ -71,7 +71,7 @@ def sent_before(error: Any) -> int:
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _DENIED = {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "AccountProblem",
-           "UnauthorizedOperation", "403", "Forbidden"}  # fmt: skip
+           "UnauthorizedOperation", "AuthException", "403", "Forbidden"}  # fmt: skip
 _STALE = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
 _BAD_KEYS = {"InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "SignatureDoesNotMatch",
              "UnrecognizedClientException", "AuthFailure"}  # fmt: skip
@@ -80,6 +80,7 @@ _ELSEWHERE = {"PermanentRedirect", "AuthorizationHeaderMalformed", "TemporaryRed
               "IllegalLocationConstraintException"}  # fmt: skip
 _BUSY = {"SlowDown", "ServiceUnavailable", "InternalError", "InternalFailure", "RequestTimeout",
          "Throttling", "ThrottlingException", "TooManyRequestsException", "OperationAborted",
+         "ServiceUnavailableException",
          "RequestLimitExceeded", "500", "502", "503", "504"}  # fmt: skip
 _CORRUPT = {"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "IncompleteBody",
             "XAmzContentChecksumMismatch", "InvalidPart"}  # fmt: skip
@@ -163,10 +164,12 @@ def _denial(text: str, detail: str, attempt: Attempt) -> BackupError:
             "a policy denies it explicitly: look for a Deny in the bucket policy, the role's "
             "permissions boundary and the organisation's SCPs"
         )
-    actions = attempt.actions if not action or action in attempt.actions else (action,)
+    actions, allowed = attempt.actions, attempt.resource or resource
+    if action and action not in attempt.actions:  # one that AWS asks for on the way: iam:PassRole
+        actions, allowed = (action,), resource or attempt.resource
     if actions:
         lines.append("allow it in the role's policy:")
-        lines.append(statement(actions, attempt.resource or resource or "*"))
+        lines.append(statement(actions, allowed or "*"))
     if attempt.kms_actions and attempt.kms_resource and not named:
         lines.append(key_statement(attempt.kms_actions, attempt.kms_resource))
     if attempt.expected_owner and not named:
@@ -193,11 +196,13 @@ def _key_denial(
     named_actions: tuple[str, ...], named_key: str | None, detail: str, attempt: Attempt
 ) -> AccessError:
     actions = attempt.kms_actions or named_actions or WRITE_KMS
+    # S3 does not tell the key of an object that it refuses to decrypt.
+    unknown = f"arn:{partition(attempt.region)}:kms:{attempt.region}:ACCOUNT_ID:key/KEY_ID"
     return AccessError(
         attempt.message,
         detail=detail,
         hint="allow the KMS key in the role's policy, and in the key's policy too if it is "
-        "another account's:\n" + key_statement(actions, named_key or attempt.kms_resource or "*"),
+        "another account's:\n" + key_statement(actions, named_key or attempt.kms_resource or unknown),
     )
 
 

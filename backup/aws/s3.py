@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -17,11 +18,19 @@ from backup.aws.refusals import error_code, explained, sent_before
 from backup.aws.s3_client import ATTEMPTS
 from backup.aws.s3_reading import ReadableBucket
 from backup.aws.session import AwsSession
-from backup.errors import StorageError
+from backup.errors import AlreadyWritten
 from backup.settings import BucketSettings
 from backup.store import PartBody, StoredPart
 
 _CONFLICT_PAUSE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Encryption:
+    """How S3 says that it keeps an object: AES256, aws:kms …; empty where it does not say."""
+
+    algorithm: str = ""
+    key_arn: str = ""
 
 
 class Bucket(ReadableBucket):
@@ -115,8 +124,8 @@ class Bucket(ReadableBucket):
                 if error_code(error) != "NoSuchUpload":
                     raise
 
-    def put_if_absent(self, key: str, body: bytes, content_type: str) -> None:
-        """Write one small object, unless there is one. Raises StorageError if there is.
+    def put_if_absent(self, key: str, body: bytes, content_type: str) -> Encryption:
+        """Write one small object, unless there is one. Raises AlreadyWritten if there is.
 
         https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
         """
@@ -132,19 +141,24 @@ class Bucket(ReadableBucket):
         with explained(self._attempt("cannot write {uri}", "PutObject", key)):
             for attempt in range(1, ATTEMPTS + 1):
                 try:
-                    self._told(self._client.put_object(**arguments), "ETag")
-                    return
+                    answer = self._client.put_object(**arguments)
+                    self._told(answer, "ETag")
+                    return Encryption(
+                        str(answer.get("ServerSideEncryption", "")),
+                        str(answer.get("SSEKMSKeyId", "")),
+                    )
                 except ClientError as error:
                     code = error_code(error)
                     if code == "PreconditionFailed":
                         # Ours, if an earlier attempt was sent and its answer lost.
                         if sent_before(error) and self._size_of(key) == len(body):
-                            return
+                            return Encryption()
                         raise self._exists(key) from error
                     # "a conflicting operation occurs during the upload": S3 wants it sent again.
                     if code != "ConditionalRequestConflict" or attempt == ATTEMPTS:
                         raise
                 time.sleep(_CONFLICT_PAUSE_SECONDS * attempt)
+        raise AssertionError("the last attempt returns or raises")
 
     def _told(self, answer: Any, name: str) -> str:
         """What S3 always answers; a proxy's login page with status 200 does not."""
@@ -157,8 +171,8 @@ class Bucket(ReadableBucket):
         sizes = {entry.key: entry.size for entry in self.list(key)}
         return sizes.get(key)
 
-    def _exists(self, key: str) -> StorageError:
-        return StorageError(
+    def _exists(self, key: str) -> AlreadyWritten:
+        return AlreadyWritten(
             f"{self.uri(key)} exists already",
             detail="someone else has written it; published objects are never changed",
             hint="run the backup again: it takes a new id",

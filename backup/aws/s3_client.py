@@ -37,15 +37,16 @@ def attempt_at(
         actions=permission.actions + (permission.with_tags if settings.tags else ()),
         resource=arn if permission.on_bucket else objects,
         kms_actions=permission.with_kms if settings.kms_key_id else (),
-        kms_resource=_key_arn(session, settings),
+        kms_resource=key_arn(session, settings.kms_key_id or ""),
         bucket=settings.name,
         expected_owner=settings.expected_owner,
         unreachable=StorageError,
     )
 
 
-def _key_arn(session: AwsSession, settings: BucketSettings) -> str:
-    key, region = settings.kms_key_id or "", session.region
+def key_arn(session: AwsSession, key: str) -> str:
+    """The ARN of a key that is named by id, alias or ARN; empty for none."""
+    region = session.region
     if not key or key.startswith("arn:"):
         return key
     name = key if key.startswith("alias/") else f"key/{key}"

@@ -33,11 +33,21 @@ class ListedObject:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenUpload:
+    """A multipart upload that was begun, and neither completed nor aborted."""
+
+    key: str
+    id: str
+    begun: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class ObjectState:
     """What S3 tells of an object without its bytes.
 
     `archive_tier` is set for what INTELLIGENT_TIERING has archived: ARCHIVE_ACCESS or
     DEEP_ARCHIVE_ACCESS. `crc64nvme` is of the whole object in base64, None where S3 has none.
+    `replication` is PENDING, COMPLETED, FAILED or REPLICA; empty where no rule has met it.
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadObject.html
     """
 
@@ -47,6 +57,7 @@ class ObjectState:
     thawing: bool
     thawed_until: datetime | None
     crc64nvme: str | None
+    replication: str
 
     @property
     def archive(self) -> str:
@@ -71,6 +82,10 @@ class ReadableBucket:
         self._common: dict[str, str] = {"Bucket": settings.name}
         if settings.expected_owner:
             self._common["ExpectedBucketOwner"] = settings.expected_owner
+
+    @property
+    def region(self) -> str:
+        return self._session.region
 
     def uri(self, key: str) -> str:
         return f"s3://{self._settings.name}/{key}"
@@ -130,6 +145,16 @@ class ReadableBucket:
                         str(entry.get("StorageClass", "STANDARD")),
                     )
 
+    def open_uploads(self, prefix: str) -> Iterator[OpenUpload]:
+        """The uploads under way, or left behind, whose key begins with `prefix`."""
+        with explained(
+            self._attempt("cannot list uploads to {uri}", "ListMultipartUploads", prefix)
+        ):
+            pages = self._client.get_paginator("list_multipart_uploads")
+            for page in pages.paginate(**self._common, Prefix=prefix):
+                for entry in page.get("Uploads", ()):
+                    yield OpenUpload(str(entry["Key"]), str(entry["UploadId"]), entry["Initiated"])
+
     def read(self, key: str) -> bytes:
         """A whole object, checked against the checksum that S3 keeps of it; for small ones."""
         return self._get(key, None)
@@ -150,6 +175,7 @@ class ReadableBucket:
             thawing='ongoing-request="true"' in thaw,
             thawed_until=parsedate_to_datetime(until[1]) if until else None,
             crc64nvme=answer.get("ChecksumCRC64NVME"),
+            replication=str(answer.get("ReplicationStatus", "")),
         )
 
     def thaw(self, key: str, tier: str, days: int | None) -> None:

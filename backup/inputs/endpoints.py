@@ -9,6 +9,8 @@ from dataclasses import replace
 from backup.reading import Reader, is_number
 from backup.settings import Secret, SourceSettings, TunnelSettings
 
+# As ssh-keyscan prints it behind the name of the host.
+HOST_KEY = re.compile(r"(?:ssh|ecdsa|sk)-[\w@.-]+ [A-Za-z0-9+/]+=*( .*)?")
 # A user or a host that begins with a hyphen would be read as an option of ssh.
 _SSH = re.compile(
     r"ssh://(?P<user>[A-Za-z0-9_][\w.@-]*)@(?P<host>[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9a-f:]+\])"
@@ -109,7 +111,7 @@ def tunnel(reader: Reader) -> TunnelSettings | None:
                      " tunnel-instance-id")  # fmt: skip
     host_keys = reader.lines("tunnel-host-key")
     for line in host_keys:
-        if not re.fullmatch(r"(?:ssh|ecdsa|sk)-[\w@.-]+ [A-Za-z0-9+/]+=*( .*)?", line):
+        if not HOST_KEY.fullmatch(line):
             reader.fault("tunnel-host-key", "is no public key of a host", "write what ssh-keyscan"
                          " prints behind the host name: ssh-ed25519 AAAA…")  # fmt: skip
     if instance_id and not host_keys:

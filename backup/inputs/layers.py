@@ -21,6 +21,7 @@ from backup.settings import (
 _IDENTIFIER = r"[A-Za-z](?:-?[A-Za-z0-9]){0,62}"
 _SNAPSHOT_NAME = r"[A-Za-z](?:-?[A-Za-z0-9]){0,254}"
 _ROLE = r"arn:aws[a-z-]*:iam::\d{12}:role/.+"
+_EXAMPLE_WRITER = "arn:aws:iam::123456789012:role/pg-backup-writer"
 _MOST_TAGS = 50
 # What the strategy promises where nobody says otherwise.
 _RPO_SECONDS, _RTO_SECONDS = 26 * 3600.0, 4 * 3600.0
@@ -59,7 +60,6 @@ def recovery(reader: Reader) -> RecoverySettings:
         snapshot=reader.text("snapshot-id") or "latest",
         time=_moment(reader),
         new_identifier=reader.matching("new-instance", _IDENTIFIER, "shop-restored"),
-        service_role=_service_role(reader),
         tags=_tags(reader),
         subnet_group=reader.text("db-subnet-group") or None,
         security_groups=reader.lines("vpc-security-groups"),
@@ -76,7 +76,9 @@ def export(reader: Reader) -> ExportSettings:
 
 
 def audit(reader: Reader) -> AuditSettings:
-    token = reader.text("github-token")
+    token = reader.text("github-token").strip()
+    if not re.fullmatch(r"[!-~]*", token):
+        reader.fault("github-token", "is no token", "write ${{ github.token }}")
     return AuditSettings(
         scope=reader.choice("scope", ("strategy", "setup")),
         fail_on=reader.choice("fail-on", ("fail", "warn", "never")),
@@ -86,6 +88,7 @@ def audit(reader: Reader) -> AuditSettings:
         release_tag=reader.text("release-tag") or None,
         backup_workflow=reader.matching("backup-workflow", r"[\w.-]+\.ya?ml", "backup.yml") or "",
         github_token=Secret(token) if token else None,
+        writer_role=reader.matching("writer-role", _ROLE, _EXAMPLE_WRITER),
         report_file=_report_file(reader),
     )
 
@@ -123,6 +126,7 @@ def _moment(reader: Reader) -> datetime | Literal["latest"] | None:
 def _report_file(reader: Reader) -> str | None:
     text = reader.text("report-file")
     path = PurePosixPath(text)
-    if text and (path.is_absolute() or ".." in path.parts or re.search(r"[\r\n\0]", text)):
+    is_outside = path.is_absolute() or ".." in path.parts or not path.name
+    if text and (is_outside or re.search(r"[\r\n\0]", text)):
         reader.fault("report-file", f"{text!r} is outside the workspace", "write audit.json")
     return text or None

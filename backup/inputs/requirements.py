@@ -28,6 +28,8 @@ def check(reader: Reader, settings: Settings) -> None:
             _export(reader, settings)
         case "audit" if settings.audit.scope == "setup":
             _source(reader, settings)
+        case "audit":
+            _audit(reader, settings)
 
 
 def _source(reader: Reader, settings: Settings) -> None:
@@ -112,6 +114,9 @@ def _snapshot(reader: Reader, settings: Settings) -> None:
             if reader.given(name):
                 reader.fault(name, "is for via: rds; AWS Backup names its recovery points and"
                              " deletes them itself", "leave it out")  # fmt: skip
+        if options.copy_kms_key_id:
+            reader.fault("copy-kms-key-id", "is for via: rds; a copy by AWS Backup has the key of"
+                         " the vault that it goes to", "leave it out")  # fmt: skip
     elif options.vault:
         reader.fault("backup-vault", "is given without via: aws-backup", "give both, or neither")
     if options.copy_region and options.copy_region == settings.role.region:
@@ -126,8 +131,9 @@ def _snapshot(reader: Reader, settings: Settings) -> None:
 def _recovery(reader: Reader, settings: Settings) -> None:
     if reader.given("restore-time") and reader.given("snapshot-id"):
         reader.fault("restore-time", "is given beside snapshot-id", "give the one or the other")
-    if settings.recovery.new_identifier in (settings.rds.instance, settings.rds.cluster):
-        reader.fault("new-instance", "is the old one, which is never touched", "give another name")
+    if (reader.given("password") or settings.source.iam_auth) and not settings.source.user:
+        reader.fault("user", "is missing, and a way to log in is given",
+                     "name who logs in to the new instance, as in user: backup")  # fmt: skip
     for name in ("host", "port", "database-url", "target-url"):
         if reader.given(name):
             reader.fault(name, "is not known yet: it is the new instance's", "leave it out")
@@ -139,3 +145,9 @@ def _export(reader: Reader, settings: Settings) -> None:
         if not value:
             reader.fault(name, "is missing, and an export needs it", "name it; the docs show how"
                          " to make it")  # fmt: skip
+
+
+def _audit(reader: Reader, settings: Settings) -> None:
+    if settings.audit.release_tag and not settings.audit.github_token:
+        reader.fault("release-tag", "is given without github-token, which finds its time",
+                     "give both: github-token: ${{ github.token }}")  # fmt: skip

@@ -12,12 +12,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from backup import __version__
-from backup.archive.catalogue import database_prefix, drill_key, drills
+from backup.archive.catalogue import DrillEntry, database_prefix, drill_key, drills
 from backup.aws.s3 import Bucket
 from backup.console import Console
 from backup.errors import AccessError
 from backup.github.context import workflow_run
 from backup.operations.drill import Drill
+from backup.verdicts import Verdict
 
 FORMAT = 1
 _MOST_PAST = 24
@@ -26,10 +27,17 @@ _LONGEST_SECONDS = 1e9  # thirty years; a float could not hold every number of J
 
 @dataclass(frozen=True)
 class PastDrill:
-    """What the history of drills shows of one."""
+    """What the history of drills shows of one; texts are empty where its record is damaged."""
 
+    backup_id: str
     time: datetime
+    depth: str
+    verdict: str
     restore_seconds: float | None
+
+    @property
+    def is_proven_restore(self) -> bool:
+        return (self.depth, self.verdict) == ("restore", Verdict.PROVEN.value)
 
 
 def keep(bucket: Bucket, drill: Drill, console: Console, environment: Mapping[str, str]) -> str:
@@ -90,16 +98,19 @@ def encode(drill: Drill, finished: datetime, environment: Mapping[str, str]) -> 
 def history(bucket: Bucket, prefix: str, database: str) -> list[PastDrill]:
     """The latest drills of a database, the oldest first. Raises AccessError or StorageError."""
     found = drills(prefix, bucket.list(database_prefix(prefix, database)))
-    past = []
-    for each in found[-_MOST_PAST:]:
-        told = _told(bucket.read(each.key))
-        past.append(
-            PastDrill(
-                time=each.time,
-                restore_seconds=_seconds(told.get("restore_seconds")),
-            )
-        )
-    return past
+    return [past_drill(bucket, each) for each in found[-_MOST_PAST:]]
+
+
+def past_drill(bucket: Bucket, entry: DrillEntry) -> PastDrill:
+    """The record of one drill. Raises AccessError or StorageError."""
+    told = _told(bucket.read(entry.key))
+    return PastDrill(
+        backup_id=entry.backup_id,
+        time=entry.time,
+        depth=str(told.get("depth", "")),
+        verdict=str(told.get("verdict", "")),
+        restore_seconds=_seconds(told.get("restore_seconds")),
+    )
 
 
 def _seconds(told: Any) -> float | None:

@@ -39,7 +39,9 @@ def _section(section: Section) -> str:
             return _chart(title, unit, points, limit) if len(points) > 1 else ""
         case Commands(title, lines):
             body = "\n".join(lines)
-            return f"### {escape(title)}\n\n```sh\n{body}\n```"
+            # Longer than any in the text, which may hold a name that somebody else chose.
+            fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", body)), default=0))
+            return f"### {escape(title)}\n\n{fence}sh\n{body}\n{fence}"
 
 
 def _chart(

@@ -58,8 +58,10 @@ class ClusterSnapshots:
                 f"DBCluster {name} is in the {cluster.course.state} state, not available.",
             )
         tags = call.input.get("Tags", ())
-        if cluster.description.get("CopyTagsToSnapshot"):
-            tags = [*cluster.description["TagList"], *tags]
+        # Only where no tag is given does RDS copy any.
+        # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Tagging.html
+        if not tags and cluster.description.get("CopyTagsToSnapshot"):
+            tags = cluster.description["TagList"]
         thing = self.add(call.region, identifier, cluster, "manual", *self.states)
         thing.description["TagList"] = tags_of(tags)
         return {"DBClusterSnapshot": self._told(thing)}

@@ -22,15 +22,18 @@ SAME = (
     "AutoMinorVersionUpgrade",
     "BackupRetentionPeriod",
     "CopyTagsToSnapshot",
+    "DBClusterInstanceClass",
     "DeletionProtection",
     "EngineMode",
     "EngineVersion",
+    "Iops",
     "MonitoringInterval",
     "MonitoringRoleArn",
     "NetworkType",
     "Port",
     "PreferredBackupWindow",
     "PreferredMaintenanceWindow",
+    "PubliclyAccessible",
     "ServerlessV2ScalingConfiguration",
     "StorageType",
 )
@@ -122,7 +125,10 @@ class Clusters:
     def restore_db_cluster_to_point_in_time(self, call: Call) -> Answer:
         given = call.input
         name = given.get("SourceDBClusterIdentifier", given.get("SourceDbClusterResourceId", ""))
-        source = self._found(call, name).description
+        retained = self._estate.find("cluster-auto-backup", call.region, name)
+        source = (
+            retained.description["cluster"] if retained else self._found(call, name).description
+        )
         wanted = given.get("RestoreToTime")
         if (wanted is not None) == given.get("UseLatestRestorableTime", False):
             raise Refused(

@@ -24,6 +24,7 @@ class Fault:
 class Faults:
     def __init__(self) -> None:
         self._planned: list[Fault] = []
+        self.losing: list[str] = []  # actions whose next answer is lost
 
     def deny(self, action: str, *, after: int) -> None:
         self._planned.append(Fault(action, None, after, None))
@@ -55,6 +56,12 @@ class Faults:
             if fault.times is not None:
                 fault.times -= 1
             raise fault.refused or denied(call, need.action, need.resource)
+
+    def lose(self, call: Call) -> None:
+        """Raises `Refused` in place of an answer that is to be lost."""
+        if call.action in self.losing:
+            self.losing.remove(call.action)
+            raise Refused("InternalFailure", "The request processing has failed.", 500)
 
 
 def denied(call: Call, action: str, resource: str) -> Refused:

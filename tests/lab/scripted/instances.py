@@ -60,6 +60,7 @@ class Instances:
                 "DBInstanceClass": given["DBInstanceClass"],
                 "Engine": given["Engine"],
                 "InstanceCreateTime": datetime.datetime.now(datetime.UTC),
+                "DeletionProtection": False,
                 "TagList": tags_of(given.get("Tags", ())),
                 **settings_of(call, self._estate, {}),
             }
@@ -106,10 +107,22 @@ class Instances:
         at_once, waiting = applied(settings)
         thing.description.update(at_once)
         thing.pending.update(waiting)
+        if "NewDBInstanceIdentifier" in call.input:
+            self._rename(call, thing)
         if call.input.get("ApplyImmediately", False) or not waiting:
             self._estate.send(thing, *self.modify_states)
             thing.course.arrive = lambda: settle(thing)
         return {"DBInstance": self.told(thing, call.region)}
+
+    def _rename(self, call: Call, thing: Thing) -> None:
+        """At once, where RDS takes minutes; its identifier is in its ARN and in its endpoint."""
+        new = identifier_of(call, "NewDBInstanceIdentifier", 63)
+        there = self._estate.all("db", call.region)
+        if new in there:
+            raise Refused("DBInstanceAlreadyExists", "DB instance already exists")
+        there[new] = there.pop(call.input["DBInstanceIdentifier"].lower())
+        thing.description["DBInstanceIdentifier"] = new
+        thing.description["DBInstanceArn"] = call.arn(f"db:{new}")
 
     def delete_db_instance(self, call: Call) -> Answer:
         name = call.input["DBInstanceIdentifier"]

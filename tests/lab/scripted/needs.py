@@ -64,6 +64,10 @@ RESOURCES: Mapping[str, Sequence[str]] = {
     "rds:DeleteDBClusterSnapshot": ("cluster-snapshot:{DBClusterSnapshotIdentifier}",),
     "rds:DeleteDBInstance": ("db:{DBInstanceIdentifier}",),
     "rds:DeleteDBSnapshot": ("snapshot:{DBSnapshotIdentifier}",),
+    "rds:DescribeDBClusterAutomatedBackups": (
+        "cluster-auto-backup:*",
+        "cluster:{DBClusterIdentifier|*}",
+    ),
     "rds:DescribeDBClusterParameterGroups": ("cluster-pg:{DBClusterParameterGroupName|*}",),
     "rds:DescribeDBClusterParameters": ("cluster-pg:{DBClusterParameterGroupName}",),
     "rds:DescribeDBClusterSnapshots": (
@@ -129,6 +133,7 @@ RESOURCES: Mapping[str, Sequence[str]] = {
         "subgrp:{DBSubnetGroupName|default}",
         "{SourceDBInstanceAutomatedBackupsArn}",
     ),
+    "rds:StartDBCluster": ("cluster:{DBClusterIdentifier}",),
     "rds:StartDBInstance": ("db:{DBInstanceIdentifier}",),
     "rds:StartExportTask": ("{SourceArn}",),
     "backup:DescribeBackupJob": ("*",),

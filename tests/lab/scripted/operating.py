@@ -58,6 +58,17 @@ class Operating:
         thing.course.arrive = lambda: ship(thing)
         return {"DBInstance": self._instances.told(thing, call.region)}
 
+    def start_db_cluster(self, call: Call) -> Answer:
+        name = call.input["DBClusterIdentifier"]
+        thing = self._estate.find("cluster", call.region, name)
+        if thing is None:
+            raise Refused("DBClusterNotFoundFault", f"DBCluster {name} not found.")
+        if thing.course.state != "stopped":
+            raise Refused("InvalidDBClusterStateFault", f"It is {thing.course.state}.")
+        self._estate.send(thing, "starting", "available")
+        thing.course.arrive = lambda: ship(thing)
+        return {"DBCluster": {"DBClusterIdentifier": name, "Status": "starting"}}
+
     def describe_events(self, call: Call) -> Answer:
         wanted = call.input.get("SourceIdentifier")
         told = [each for each in self.events if wanted in (None, each["SourceIdentifier"])]

@@ -17,7 +17,7 @@ from tests.lab.scripted.keys import Keys, managed_key
 from tests.lab.scripted.operating import Operating
 from tests.lab.scripted.restores import Restores
 from tests.lab.scripted.snapshots import Snapshots
-from tests.lab.scripted.surroundings import Surroundings, automated_backup
+from tests.lab.scripted.surroundings import Surroundings, automated_backup, retained_backup
 from tests.lab.sts import ACCOUNT
 
 
@@ -87,8 +87,11 @@ class Rds:
         description.update(other)
         group = description["DBSubnetGroup"]
         self.estate.add("subgrp", region, group["DBSubnetGroupName"], group, "Complete")
+        major = description["EngineVersion"].partition(".")[0]
+        family = f"{description['Engine']}{major}"
         for parameters in description["DBParameterGroups"]:
-            self.add_parameter_group(parameters["DBParameterGroupName"], region=region)
+            name = parameters["DBParameterGroupName"]
+            self.add_parameter_group(name, family=family, region=region)
         return self.estate.add("db", region, identifier, description, state)
 
     def add_snapshot(
@@ -168,6 +171,9 @@ class Rds:
                 Engine=description["Engine"],
                 EngineVersion=description["EngineVersion"],
                 DBClusterIdentifier=identifier,
+                DBParameterGroups=[
+                    {"DBParameterGroupName": name, "ParameterApplyStatus": "in-sync"}
+                ],
                 PromotionTier=number,
                 MultiAZ=False,
             )
@@ -193,6 +199,15 @@ class Rds:
             backup = automated_backup(instance, "retained")
             kept = {"backup": backup, "instance": instance}
             self.estate.add("auto-backup", region, instance["DbiResourceId"], kept, "retained")
+
+    def lose_cluster(self, identifier: str = "shop", *, region: str = REGION) -> None:
+        """The cluster is gone with its instances, and its automated backups are kept."""
+        cluster = self.estate.all("cluster", region).pop(identifier).description
+        for member in cluster["DBClusterMembers"]:
+            del self.estate.all("db", region)[member["DBInstanceIdentifier"]]
+        kept = {"backup": retained_backup(cluster), "cluster": cluster}
+        name = cluster["DbClusterResourceId"]
+        self.estate.add("cluster-auto-backup", region, name, kept, "retained")
 
     def _drop_automated(self, resource: str, region: str) -> None:
         snapshots = self.estate.all("snapshot", region)

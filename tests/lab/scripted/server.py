@@ -102,11 +102,18 @@ class ScriptedAws:
         """Answer with any error; `times` None is for ever, `status` None is the model's."""
         self.faults.fail(action, Refused(code, message, status), times=times, after=after)
 
+    def lose_answer(self, action: str) -> None:
+        """Do what the next call of an action asks for, and answer as if that had gone wrong."""
+        self.faults.losing.append(action)
+
     def allow_only(self, statements: Sequence[Mapping[str, Any]]) -> None:
         """From now on every call is checked against this policy of the caller."""
         self.authorization.allow_only(statements)
 
     def _answer(self, request: Request) -> Response:
+        if len(request.body) < int(request.headers.get("content-length", 0)):
+            # Whoever sent it was ended in the middle of it, as a test may want.
+            return Response(400, b"cut off")
         scope = SCOPE.search(request.headers.get("authorization", ""))
         with self._lock:
             if scope is None or scope["service"] not in self._scripts:
@@ -131,7 +138,9 @@ class ScriptedAws:
             needs = needs_of(call, self.rds.customer_key_of)
             self.faults.strike(call, needs)
             self.authorization.check(call, needs)
-            return wire.answer(call.operation, self._script(call)(call))
+            answer = wire.answer(call.operation, self._script(call)(call))
+            self.faults.lose(call)
+            return answer
         except Refused as refused:
             return wire.refusal(refused.code, refused.message, refused.status)
 

@@ -68,8 +68,10 @@ class Snapshots:
                 " in the available state.",
             )
         tags = call.input.get("Tags", ())
-        if instance.description.get("CopyTagsToSnapshot"):
-            tags = [*instance.description["TagList"], *tags]
+        # Only where no tag is given does RDS copy any.
+        # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_Tagging.html
+        if not tags and instance.description.get("CopyTagsToSnapshot"):
+            tags = instance.description["TagList"]
         thing = self.add(call.region, identifier, instance, "manual", *self.states)
         thing.description["TagList"] = tags_of(tags)
         return {"DBSnapshot": self._told(thing)}

@@ -140,6 +140,15 @@ class Surroundings:
         page, marker = self._estate.page_of(call, backups, filters)
         return {"DBInstanceAutomatedBackups": page, **marker}
 
+    def describe_db_cluster_automated_backups(self, call: Call) -> Answer:
+        """Those that outlived their cluster."""
+        kept = self._estate.all("cluster-auto-backup", call.region).values()
+        backups = [thing.description["backup"] for thing in kept]
+        for name in ("DBClusterIdentifier", "DbClusterResourceId"):
+            backups = [told for told in backups if call.input.get(name) in (None, told[name])]
+        page, marker = self._estate.page_of(call, backups, {"status": ("Status",)})
+        return {"DBClusterAutomatedBackups": page, **marker}
+
     def add_tags_to_resource(self, call: Call) -> Answer:
         thing = self._named(call)
         thing.description["TagList"] = tags_of(
@@ -240,4 +249,25 @@ def automated_backup(instance: Mapping[str, Any], status: str) -> dict[str, Any]
         },
         "Status": status,
         "VpcId": instance["DBSubnetGroup"]["VpcId"],
+    }
+
+
+def retained_backup(cluster: Mapping[str, Any]) -> dict[str, Any]:
+    """The automated backup that a deleted cluster leaves, as told."""
+    same = (
+        "BackupRetentionPeriod", "DBClusterArn", "DBClusterIdentifier", "DbClusterResourceId",
+        "ClusterCreateTime", "Engine", "EngineMode", "EngineVersion", "KmsKeyId",
+        "MasterUsername", "PreferredBackupWindow", "StorageEncrypted",
+    )  # fmt: skip
+    arn = cluster["DBClusterArn"].rsplit(":", 2)[0]
+    name = cluster["DbClusterResourceId"].lower()
+    return {
+        **{name: cluster[name] for name in same if name in cluster},
+        "DBClusterAutomatedBackupsArn": f"{arn}:cluster-auto-backup:{name}",
+        "Region": arn.split(":")[3],
+        "RestoreWindow": {
+            "EarliestTime": cluster["EarliestRestorableTime"],
+            "LatestTime": cluster["LatestRestorableTime"],
+        },
+        "Status": "retained",
     }

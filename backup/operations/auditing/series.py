@@ -1,0 +1,147 @@
+"""What the bucket holds of each database, in the order in which an audit needs it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+from backup.archive.catalogue import DrillEntry, database_prefix, drills, entries
+from backup.archive.manifest import NAME as MANIFEST
+from backup.aws.glacier import Retrieval, retrieval
+from backup.aws.s3 import Bucket
+from backup.aws.s3_reading import ListedObject
+from backup.errors import VerificationError
+from backup.model import BackupEntry
+from backup.operations.drill_record import PastDrill, past_drill
+from backup.operations.finding import Located, read_manifest
+from backup.settings import Settings
+
+_MOST_DRILLS = 400
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/intelligent-tiering-overview.html
+_MAY_BE_ARCHIVED = "INTELLIGENT_TIERING"
+_RESTORE = re.compile(r"([A-Za-z][A-Za-z0-9-]*)/restores/([0-9]{8}T[0-9]{6}Z)\.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The backups and drills of one database, the oldest first."""
+
+    database: str
+    backups: tuple[BackupEntry, ...]
+    drills: tuple[DrillEntry, ...]
+    newest_objects: tuple[ListedObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A backup that is young enough, or why it does not count all the same."""
+
+    entry: BackupEntry
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The record of an instance that was restored; `seconds` is what it took."""
+
+    identifier: str
+    time: datetime
+    seconds: float | None
+
+
+def listed_series(bucket: Bucket, settings: Settings) -> list[Series]:
+    """The series of `settings.database`, or of every database. Raises AccessError, StorageError."""
+    prefix, database = settings.bucket.prefix, settings.database
+    root = f"{prefix}/" if prefix else ""
+    listed = list(bucket.list(database_prefix(prefix, database) if database else root))
+    backups, proofs = entries(prefix, listed), drills(prefix, listed)
+    names = {database} if database else {each.database for each in backups}
+    return [_series(name, backups, proofs, listed) for name in sorted(names)]
+
+
+def _series(
+    database: str,
+    backups: Sequence[BackupEntry],
+    proofs: Sequence[DrillEntry],
+    listed: Sequence[ListedObject],
+) -> Series:
+    mine = tuple(each for each in backups if each.database == database)
+    root = mine[-1].manifest_key.removesuffix(MANIFEST) if mine else None
+    objects = (each for each in listed if root and each.key.startswith(root))
+    return Series(
+        database,
+        mine,
+        tuple(each for each in proofs if each.database == database),
+        tuple(each for each in objects if not each.key.startswith(f"{root}drills/")),
+    )
+
+
+def looked_at(bucket: Bucket, series: Series, entry: BackupEntry) -> Candidate:
+    """Whether a backup is of the whole database, and all there.
+
+    Raises AccessError or StorageError.
+    """
+    root = entry.manifest_key.removesuffix(MANIFEST)
+    newest = entry is series.backups[-1]
+    objects = series.newest_objects if newest else tuple(bucket.list(root))
+    stored = {each.key.removeprefix(root): each for each in objects}
+    try:
+        manifest = read_manifest(bucket, Located(entry, root, MappingProxyType(stored)))
+    except VerificationError as error:
+        return Candidate(entry, error.message)
+    fault = f"backup {entry.id} is of some schemas or tables alone" if manifest.is_partial else ""
+    return Candidate(entry, fault)
+
+
+def drilled(bucket: Bucket, series: Series) -> Iterator[PastDrill]:
+    """The drills of a database, the newest first. Raises AccessError or StorageError."""
+    for entry in reversed(series.drills[-_MOST_DRILLS:]):
+        yield past_drill(bucket, entry)
+
+
+def slowest_thaw(bucket: Bucket, series: Series, tier: str) -> tuple[str, Retrieval] | None:
+    """The archive of the newest backup that takes longest to read, and how long; None for none.
+
+    Raises AccessError or StorageError.
+    """
+    archives = set()
+    for each in series.newest_objects:
+        archived = bucket.head(each.key) if each.storage_class == _MAY_BE_ARCHIVED else None
+        archives.add(archived.archive if archived else each.storage_class)
+    ways = [
+        (archive, way)
+        for archive in sorted(archives)
+        # Deep Archive knows no expedited way out.
+        if (way := retrieval(archive, tier) or retrieval(archive, "standard"))
+    ]
+    return max(ways, key=lambda each: each[1].seconds, default=None)
+
+
+def restored_instances(bucket: Bucket, settings: Settings) -> list[Restored]:
+    """The newest record of each instance that was restored. Raises AccessError or StorageError."""
+    meant = settings.rds.instance or settings.rds.cluster
+    root = database_prefix(settings.bucket.prefix, "rds")
+    newest: dict[str, tuple[datetime, str]] = {}
+    for each in bucket.list(f"{root}{meant}/restores/" if meant else root):
+        if match := _RESTORE.fullmatch(each.key.removeprefix(root)):
+            moment = datetime.strptime(match[2], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+            newest[match[1]] = max(newest.get(match[1], (moment, each.key)), (moment, each.key))
+    return [
+        Restored(identifier, moment, _seconds(bucket.read(key)))
+        for identifier, (moment, key) in sorted(newest.items())
+    ]
+
+
+def _seconds(content: bytes) -> float | None:
+    """What a record says; None where it is none, for anyone who may write may have written it."""
+    try:
+        told = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    seconds = told.get("seconds") if isinstance(told, dict) else None
+    is_number = isinstance(seconds, int | float) and 0 <= seconds < float(10**9)
+    return float(seconds) if is_number and seconds is not None else None
