@@ -81,7 +81,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("verify-depth", "How far a drill goes: `objects` (all there, sizes and checksums), `archive` (every file decompresses and parses) or `restore` (a full restore, compared byte for byte).", "restore"),  # noqa: E501
     Option("sample", "How many backups to drill: the chosen one, and others of the database drawn at random from those before it.", "1"),  # noqa: E501
     Option("check-sql", "File of queries that must each return true in the restored database."),
-    Option("max-restore-minutes", "Longest time that a restore may take, in a drill or into a new instance (RTO)."),
+    Option("max-restore-minutes", "Longest time that a restore may take, in a drill or into a new instance (RTO)."),  # noqa: E501
     Option("max-age-hours", "Highest age of the data in a drilled backup (RPO); for `audit` of the newest backup of each database, 26 without it."),  # noqa: E501
     Option("max-drill-age-days", "For `audit`: highest age of the newest proven drill of each database.", "35"),  # noqa: E501
     Option("tunnel", "SSH server through which to reach the database, `ssh://user@bastion:22`."),

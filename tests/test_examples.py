@@ -28,6 +28,7 @@ VALUES = {
     "secrets.DATABASE_URL": "postgresql://backup:secret@db.example.org/shop",
     "secrets.BACKUP_PASSWORD": "secret",
     "secrets.RESTORE_PASSWORD": "secret",
+    "github.token": "token",
 }
 
 

@@ -12,11 +12,13 @@ import pytest
 
 from backup.cli import parser
 from backup.options import OPTIONS
+from tests import snapshots
 from tests.lab.aws import REPOSITORY, Ministack
 from tests.lab.cloud import Cloud, listing, new_cloud, reading, source_inputs, writing
 from tests.lab.issuer import Issuer
 from tests.lab.postgres import PostgresServer
 from tests.lab.runner import ActionRun, run_action
+from tests.lab.scripted.server import ScriptedAws
 from tests.lab.tcp import TcpProxy
 from tests.steps import back_up, database_named, forget, green
 
@@ -70,7 +72,7 @@ def test_the_command_line_shows_every_default() -> None:
 
 
 def test_outputs_are_those_of_action_yml_and_of_the_readme(
-    action: dict[str, Any], postgres: PostgresServer, cloud: Cloud
+    action: dict[str, Any], postgres: PostgresServer, cloud: Cloud, scripted: ScriptedAws
 ) -> None:
     cloud.allow(writing(cloud.bucket), listing(cloud.bucket), reading(cloud.bucket))
     name = database_named(postgres, "outputs")
@@ -84,13 +86,20 @@ def test_outputs_are_those_of_action_yml_and_of_the_readme(
         )
     )
     listed = green(run_action(cloud.inputs | {"operation": "list"}, cloud.env))
+    audit = {"operation": "audit", "fail-on": "never"}
+    audited = green(run_action(cloud.inputs | audit, cloud.env))
+    scripted.rds.add_instance("shop")
+    taken = green(snapshots.run(cloud, scripted, "snapshot"))
+    roles = {"service_role": snapshots.BACKUP_ROLE, "kms_key_id": "alias/exports"}
+    exported = green(snapshots.run(cloud, scripted, "export", **roles))
+    remade = green(snapshots.run(cloud, scripted, "restore-instance", wait="none"))
     forget(postgres, name)
     forget(postgres, "outputs again")
 
     described = [(name, entry["description"]) for name, entry in action["outputs"].items()]
     assert [(f"`{name}`", text) for name, text in described] == rows_of_readme("Outputs")
-    given = {*backed_up.outputs, *restored.outputs, *listed.outputs}
-    assert {name for name, _ in described} == given
+    runs = (backed_up, restored, listed, audited, taken, exported, remade)
+    assert {name for name, _ in described} == {name for run in runs for name in run.outputs}
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,73 @@ def test_a_bad_value_is_refused_before_anything_is_touched(
     assert re.search(rf"^{told}: .+; .*{re.escape(remedy)}", error.message, re.MULTILINE)
     assert "❌" in run.summary
     assert "Traceback" not in re.sub("^::debug::.*$", "", run.log.visible, flags=re.MULTILINE)
+    untouched.assert_nobody_knocked()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("scope", "all", "use one of strategy, setup"),
+        ("fail-on", "error", "use one of fail, warn, never"),
+        ("max-age-hours", "0", "write a number above 0"),
+        ("max-drill-age-days", "a month", "write a number above 0"),
+        ("backup-workflow", "../backup.yml", "write it like backup.yml"),
+        ("github-token", "two words", "write ${{ github.token }}"),
+        ("release-tag", "v1.4.2", "give both: github-token"),
+        ("writer-role", "pg-backup-writer", "arn:aws:iam::123456789012:role/pg-backup-writer"),
+        ("report-file", "/etc/passwd", "write audit.json"),
+        ("report-file", "a/../../b.json", "write audit.json"),
+        ("report-file", ".", "write audit.json"),
+    ],
+)
+def test_a_bad_value_for_an_audit_is_refused(
+    untouched: Untouched, name: str, value: str, remedy: str
+) -> None:
+    run = run_action(
+        untouched.cloud.inputs | {"operation": "audit", name: value}, untouched.cloud.env
+    )
+
+    assert 2 == run.exit_code, run.output
+    (error,) = run.errors
+    assert re.search(rf"^{name}: .+; .*{re.escape(remedy)}", error.message, re.MULTILINE)
+    untouched.assert_nobody_knocked()
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "remedy"),
+    [
+        ({"tunnel": "bastion:22"}, "tunnel", "write ssh://user@bastion.example.org:22"),
+        ({"tunnel": "ssh://bastion"}, "tunnel", "write ssh://user@bastion.example.org:22"),
+        ({"tunnel": "ssh://-oProxyCommand=x@b"}, "tunnel", "write ssh://user@"),
+        ({"tunnel": "ssh://user@-oProxyCommand=x"}, "tunnel", "write ssh://user@"),
+        ({"tunnel": "ssh://user:password@bastion"}, "tunnel", "write ssh://user@"),
+        ({"tunnel": "ssh://us er@bastion"}, "tunnel", "write ssh://user@"),
+        ({"tunnel": "ssh://$(id)@bastion"}, "tunnel", "write ssh://user@"),
+        ({"tunnel": "ssh://user@bastion:70000"}, "tunnel", "write ssh://user@"),
+        ({"tunnel": "ssh://user@bastion/path"}, "tunnel", "write ssh://user@"),
+        ({"tunnel-secret-id": ""}, "tunnel", "give tunnel-secret-id or tunnel-instance-id"),
+        ({"tunnel-instance-id": "i-01234567"}, "tunnel", "give tunnel-secret-id or"),
+        ({"tunnel-instance-id": "bastion"}, "tunnel-instance-id", "i-0123456789abcdef0"),
+        ({"tunnel-secret-id": "", "tunnel-host-key": "", "tunnel-instance-id": "i-01234567"},
+         "tunnel-host-key", "ssh-keyscan"),
+        ({"tunnel-host-key": "bastion ssh-ed25519 AAAA"}, "tunnel-host-key", "ssh-keyscan"),
+        ({"tunnel-host-key": "* ssh-ed25519 AAAA"}, "tunnel-host-key", "ssh-keyscan"),
+        ({"tunnel": ""}, "tunnel-secret-id", "name the SSH server"),
+    ],
+)  # fmt: skip
+def test_a_bad_tunnel_is_refused_before_anything_is_touched(
+    untouched: Untouched, changes: dict[str, str], told: str, remedy: str
+) -> None:
+    good = {
+        "tunnel": "ssh://backup@bastion.example.org:22",
+        "tunnel-secret-id": "shop/tunnel",
+        "tunnel-host-key": "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE",
+    }
+    run = untouched.run(**good | changes)
+
+    assert 2 == run.exit_code, run.output
+    (error,) = run.errors
+    assert re.search(rf"^{told}: .+; .*{re.escape(remedy)}", error.message, re.MULTILINE)
     untouched.assert_nobody_knocked()
 
 

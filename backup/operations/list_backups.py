@@ -1,4 +1,4 @@
-"""`operation: list`: the catalogue, oldest backup first."""
+"""`operation: list`: the catalogue, oldest backup first, and the records of RDS."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from backup.archive.catalogue import database_prefix, entries
+from backup.aws.instance_record import RecordEntry, all_entries
 from backup.aws.s3 import Bucket
 from backup.aws.session import open_session
 from backup.console import Console
@@ -18,6 +19,7 @@ from backup.wording import count, duration, size
 
 # An output may hold 1 MB, and nobody reads a longer table than this.
 _MOST_IN_OUTPUT, _MOST_ROWS = 3000, 100
+_KINDS = {"": "snapshot", "exports": "export", "restores": "restore"}
 
 
 def run(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
@@ -28,7 +30,8 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
     prefix = settings.bucket.prefix
     database = settings.source.database
     under = database_prefix(prefix, database) if database else f"{prefix}/" if prefix else ""
-    found = entries(prefix, bucket.list(under))
+    listing = list(bucket.list(under))
+    found, records = entries(prefix, listing), all_entries(prefix, listing)
     where = f"s3://{settings.bucket.name}/{under}"
     for entry in found:
         console.info(f"{entry.database}  {entry.id}  {size(entry.stored_bytes)}")
@@ -41,9 +44,17 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
                 ("Database", "Backup", "Taken", "Stored>", "Objects>"),
                 tuple(_row(entry) for entry in found[: -_MOST_ROWS - 1 : -1]),
             ),
+            Table(
+                "Records of RDS",
+                ("Instance or cluster", "What", "When", "Record"),
+                tuple(_record_row(entry, bucket) for entry in records[: -_MOST_ROWS - 1 : -1]),
+            ),
         ),
         outputs={"backups": json.dumps(listed)},
-        data={"backups": listed},
+        data={
+            "backups": listed,
+            "records": [_record_as_json(entry, bucket) for entry in records[-_MOST_IN_OUTPUT:]],
+        },
     )
 
 
@@ -62,6 +73,24 @@ def _row(entry: BackupEntry) -> tuple[str, ...]:
         size(entry.stored_bytes),
         f"{entry.objects:,}",
     )
+
+
+def _record_row(entry: RecordEntry, bucket: Bucket) -> tuple[str, ...]:
+    return (
+        entry.identifier,
+        _KINDS[entry.kind],
+        f"{entry.time:%Y-%m-%d %H:%M} UTC",
+        bucket.uri(entry.key),
+    )
+
+
+def _record_as_json(entry: RecordEntry, bucket: Bucket) -> dict[str, str]:
+    return {
+        "identifier": entry.identifier,
+        "kind": _KINDS[entry.kind],
+        "time": entry.time.isoformat(),
+        "uri": bucket.uri(entry.key),
+    }
 
 
 def _as_json(entry: BackupEntry, bucket: str) -> dict[str, str | int]:

@@ -124,7 +124,10 @@ class Surroundings:
         backups = [
             automated_backup(told, "active")
             for told in live
-            if told["BackupRetentionPeriod"] and "DBClusterIdentifier" not in told
+            # One that is new has none before its first backup.
+            if told["BackupRetentionPeriod"]
+            and "LatestRestorableTime" in told
+            and "DBClusterIdentifier" not in told
         ]
         kept = self._estate.all("auto-backup", call.region).values()
         backups += [thing.description["backup"] for thing in kept]

@@ -1,0 +1,35 @@
+"""Which earlier snapshots go: only the action's own, and never the newest that can be restored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from backup.aws.session import AwsSession
+from backup.aws.snapshots import Snapshot, Snapshots
+from backup.console import Console
+from backup.operations.snapshot_making import Made
+from backup.operations.snapshot_names import is_own
+
+
+def delete_old(session: AwsSession, made: Made, keep: int, console: Console) -> None:
+    """Delete all but the `keep` newest, here and where this run has made a copy.
+
+    Raises AccessError or DumpError; what was deleted by then is in `made`.
+    """
+    identifier = made.source.identifier
+    regions = [session.region]
+    if made.snapshot and made.snapshot.copy:
+        regions.append(made.snapshot.copy.region)
+    for region in regions:
+        snapshots = Snapshots(session.in_region(region), of_clusters=made.source.is_cluster)
+        for old in superfluous(snapshots.manual(identifier), identifier, keep):
+            snapshots.delete(old)
+            made.deleted.append(old.arn)
+            console.info(f"deleted {old.arn}")
+
+
+def superfluous(snapshots: Sequence[Snapshot], identifier: str, keep: int) -> list[Snapshot]:
+    """Our own finished snapshots of an instance or cluster, but for the `keep` newest."""
+    ours = [each for each in snapshots if each.is_available and is_own(each, identifier)]
+    oldest_first = sorted(ours, key=lambda each: each.taken.timestamp() if each.taken else 0.0)
+    return oldest_first[: -max(keep, 1)]
