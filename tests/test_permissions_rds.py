@@ -122,6 +122,17 @@ def test_a_snapshot_needs_the_policy(account: Account, scope: PolicyScope) -> No
     assert [] == green(account.snapshot(scope)).warnings
 
 
+def test_somebody_elses_snapshot_cannot_be_deleted_with_the_policy(account: Account) -> None:
+    """Not even where it says to be ours in all but the tag that the policy asks for."""
+    account.begin_anew()
+    snapshots = account.aws.rds.estate.all("snapshot", REGION)
+    theirs = [name for name in snapshots if name.startswith("old-")]
+    for name in theirs:
+        snapshots[name].description["TagList"] = []
+    green(account.snapshot(INSTANCE))
+    assert set(theirs) <= set(account.aws.rds.estate.all("snapshot", REGION))
+
+
 @each_lacking("snapshot", SNAPSHOTS)
 def test_a_snapshot_names_the_action_that_it_lacks(
     account: Account, scope: PolicyScope, removal: Removal

@@ -45,8 +45,6 @@ RESULT = [
 ]
 # What a restore to a point in time takes, and one from a snapshot does not.
 OF_TIMES = ("ToPointInTime", "AutomatedBackups")
-# Groups of a cluster's instances are looked for in another region only.
-ABROAD = Removal("LookAtRds", "rds:DescribeDBParameterGroups")
 
 
 @dataclass(frozen=True)
@@ -140,6 +138,6 @@ def test_a_lost_cluster_comes_back_with_the_policy(cluster: Lost, time: str) -> 
     assert [] == green(cluster.restore(CLUSTER, time=time)).warnings
 
 
-@lacking("restore-instance", CLUSTER, but=[ABROAD, *removals("restore-instance", INSTANCE)])
+@lacking("restore-instance", CLUSTER, but=removals("restore-instance", INSTANCE))
 def test_a_lost_cluster_names_the_action_that_it_lacks(cluster: Lost, removal: Removal) -> None:
     assert_refused(cluster.restore(CLUSTER, removal, time_of(removal)), removal)

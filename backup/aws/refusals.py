@@ -202,7 +202,8 @@ def _key_denial(
         attempt.message,
         detail=detail,
         hint="allow the KMS key in the role's policy, and in the key's policy too if it is "
-        "another account's:\n" + key_statement(actions, named_key or attempt.kms_resource or unknown),
+        "another account's:\n"
+        + key_statement(actions, named_key or attempt.kms_resource or unknown),
     )
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from backup.aws.exports import LONGEST_ID, Export, ExportOrder, Exports
 from backup.aws.instance_record import folder
-from backup.aws.recovery_snapshots import find_snapshot
+from backup.aws.recovery.snapshots import find_snapshot
 from backup.aws.s3 import Bucket
 from backup.aws.session import open_session
 from backup.aws.work import Standing
@@ -17,11 +17,11 @@ from backup.console import Console
 from backup.errors import BackupError, Interrupted
 from backup.github.id_token import id_token_loader
 from backup.operations.aws_waiting import Lost, Watch
-from backup.operations.export_record import KIND, keep
-from backup.operations.export_report import export_report
+from backup.operations.exporting.record import KIND, keep
+from backup.operations.exporting.report import export_report
 from backup.operations.phases import Phases
-from backup.operations.snapshot_names import made_name
-from backup.operations.snapshot_source import find_source
+from backup.operations.snapshotting.names import made_name
+from backup.operations.snapshotting.source import find_source
 from backup.report.report import Report
 from backup.settings import Settings
 

@@ -12,16 +12,16 @@ from backup.console import Console
 from backup.github.id_token import id_token_loader
 from backup.operations.aws_waiting import Watch
 from backup.operations.phases import Phases
-from backup.operations.restore_instance_login import (
+from backup.operations.recovering.login import (
     HOW_TO_BE_CHECKED,
     can_log_in,
     check_login,
     log_in,
 )
-from backup.operations.restore_instance_making import Making, nothing_made, told_what_stands
-from backup.operations.restore_instance_plan import RecoveryPlan, plan_recovery
-from backup.operations.restore_instance_record import RestoreRecord, history, keep, record_of
-from backup.operations.restore_instance_report import Recovered, recovered_report, started_report
+from backup.operations.recovering.making import Making, nothing_made, told_what_stands
+from backup.operations.recovering.plan import RecoveryPlan, plan_recovery
+from backup.operations.recovering.record import RestoreRecord, history, keep, record_of
+from backup.operations.recovering.report import Recovered, recovered_report, started_report
 from backup.postgres.first_answer import FirstAnswer
 from backup.report.report import Report
 from backup.settings import Settings

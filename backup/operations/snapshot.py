@@ -16,13 +16,13 @@ from backup.github.context import release, workflow_run
 from backup.github.id_token import id_token_loader
 from backup.operations.aws_waiting import Watch
 from backup.operations.phases import Phases
-from backup.operations.snapshot_by_backup import BackupTaker
-from backup.operations.snapshot_by_rds import RdsTaker
-from backup.operations.snapshot_keeping import delete_old
-from backup.operations.snapshot_making import Made, Order, Taker, accounted
-from backup.operations.snapshot_names import made_name, own_tags, with_inherited
-from backup.operations.snapshot_report import snapshot_report
-from backup.operations.snapshot_source import Source, find_source
+from backup.operations.snapshotting.by_backup import BackupTaker
+from backup.operations.snapshotting.by_rds import RdsTaker
+from backup.operations.snapshotting.keeping import delete_old
+from backup.operations.snapshotting.making import Made, Order, Taker, accounted
+from backup.operations.snapshotting.names import made_name, own_tags, with_inherited
+from backup.operations.snapshotting.report import snapshot_report
+from backup.operations.snapshotting.source import Source, find_source
 from backup.report.report import Report
 from backup.settings import Settings
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backup.aws.instances import AVAILABLE, Database, cluster_of, instance_of, rds_arn
-from backup.aws.recovery_attempts import attempt_at
+from backup.aws.recovery.attempts import attempt_at
 from backup.aws.refusals import explained
 from backup.aws.session import AwsSession
 from backup.errors import InputError

@@ -11,7 +11,7 @@ from backup.aws.instance_record import RecordedSnapshot
 from backup.aws.instances import Tags
 from backup.errors import BackupError, Interrupted
 from backup.operations.aws_waiting import Lost
-from backup.operations.snapshot_source import Source
+from backup.operations.snapshotting.source import Source
 from backup.settings import RdsSettings, SnapshotSettings
 
 

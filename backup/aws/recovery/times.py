@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from backup.aws.instances import Cluster, Database, rds_arn
-from backup.aws.recovery_points import TimePoint
+from backup.aws.recovery.points import TimePoint
 from backup.aws.refusals import Attempt, explained
 from backup.aws.session import AwsSession
 from backup.errors import AccessError, InputError

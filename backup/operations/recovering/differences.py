@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from backup.aws.instances import Cluster, Database, Instance
-from backup.aws.recovery_settings import is_aurora
+from backup.aws.recovery.settings import is_aurora
 
 
 @dataclass(frozen=True, slots=True)

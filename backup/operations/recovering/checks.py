@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from backup.aws.instances import Cluster, Database, Instance
-from backup.aws.recovery_groups import has_subnet_group, parameter_family
-from backup.aws.recovery_points import Point
-from backup.aws.recovery_states import cluster_exists, instance_exists
+from backup.aws.recovery.groups import has_subnet_group, parameter_family
+from backup.aws.recovery.points import Point
+from backup.aws.recovery.states import cluster_exists, instance_exists
 from backup.aws.session import AwsSession
 from backup.errors import Fault, InputError
 from backup.settings import RecoverySettings

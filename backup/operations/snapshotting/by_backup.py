@@ -10,8 +10,8 @@ from backup.aws.instance_record import RecordedSnapshot, SnapshotCopy
 from backup.aws.session import AwsSession
 from backup.aws.work import Standing
 from backup.operations.aws_waiting import Watch
-from backup.operations.snapshot_making import Made, Order
-from backup.operations.snapshot_source import find_source, hint, readiness, refuse_unready
+from backup.operations.snapshotting.making import Made, Order
+from backup.operations.snapshotting.source import find_source, hint, readiness, refuse_unready
 
 
 class BackupTaker:

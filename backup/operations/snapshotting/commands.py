@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from backup.aws.instances import Cluster, Instance
-from backup.operations.snapshot_source import Source
+from backup.operations.snapshotting.source import Source
 
 _LONGEST = 63
 _AURORA = "aurora"

@@ -11,8 +11,8 @@ from backup.aws.snapshots import Snapshot, Snapshots
 from backup.aws.work import Standing
 from backup.errors import InputError
 from backup.operations.aws_waiting import Watch
-from backup.operations.snapshot_making import Made, Order
-from backup.operations.snapshot_source import (
+from backup.operations.snapshotting.making import Made, Order
+from backup.operations.snapshotting.source import (
     Source,
     find_source,
     hint,

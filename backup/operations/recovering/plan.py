@@ -16,14 +16,14 @@ from backup.aws.instances import (
     describe_instance,
     rds_arn,
 )
-from backup.aws.recovery_points import Point, TimePoint
-from backup.aws.recovery_settings import is_aurora
-from backup.aws.recovery_snapshots import find_snapshot
-from backup.aws.recovery_times import find_time
+from backup.aws.recovery.points import Point, TimePoint
+from backup.aws.recovery.settings import is_aurora
+from backup.aws.recovery.snapshots import find_snapshot
+from backup.aws.recovery.times import find_time
 from backup.aws.s3_reading import ReadableBucket
 from backup.aws.session import AwsSession
 from backup.errors import InputError
-from backup.operations.restore_instance_checks import check_region, check_surroundings
+from backup.operations.recovering.checks import check_region, check_surroundings
 from backup.settings import RecoverySettings, Settings
 
 # No key of the action's own snapshots: what is made here may one day take the old one's name, and

@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from backup.aws import recovery
 from backup.aws.instances import Cluster, Database
-from backup.aws.recovery_settings import cluster_later, instance_later, is_aurora
-from backup.aws.recovery_states import State, cluster_state, instance_state
+from backup.aws.recovery import calls as recovery
+from backup.aws.recovery.settings import cluster_later, instance_later, is_aurora
+from backup.aws.recovery.states import State, cluster_state, instance_state
 from backup.aws.session import AwsSession
 from backup.aws.work import Standing, Unreachable
 from backup.console import Console
 from backup.errors import BackupError, Interrupted
 from backup.operations.aws_waiting import Watch
-from backup.operations.restore_instance_commands import to_finish, to_remove
-from backup.operations.restore_instance_differences import Difference, differences
-from backup.operations.restore_instance_plan import RecoveryPlan
+from backup.operations.recovering.commands import to_finish, to_remove
+from backup.operations.recovering.differences import Difference, differences
+from backup.operations.recovering.plan import RecoveryPlan
 
 # RDS stays `available` for a while before it begins to modify. So often in a row it must show that
 # it has nothing to do, unless it was seen busy; more often before what it did not do is taken for

@@ -6,10 +6,10 @@ import shlex
 from collections.abc import Sequence
 
 from backup.aws.exports import Export, ExportOrder
-from backup.aws.recovery_points import SnapshotPoint
+from backup.aws.recovery.points import SnapshotPoint
 from backup.errors import BackupError
 from backup.model import Phase
-from backup.operations.snapshot_source import Source
+from backup.operations.snapshotting.source import Source
 from backup.report.report import Commands, Facts, Report, Timeline
 from backup.wording import duration
 

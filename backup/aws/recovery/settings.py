@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from backup.aws.instances import Cluster, Instance, Monitoring, Storage, Tags
-from backup.aws.recovery_points import Point, SnapshotPoint
+from backup.aws.recovery.points import Point, SnapshotPoint
 
 Arguments = dict[str, Any]
 

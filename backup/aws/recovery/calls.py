@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from backup.aws.instances import Cluster, Instance, rds_arn
-from backup.aws.recovery_attempts import attempt_at
-from backup.aws.recovery_points import Point, SnapshotPoint, TimePoint
-from backup.aws.recovery_settings import (
+from backup.aws.recovery.attempts import attempt_at
+from backup.aws.recovery.points import Point, SnapshotPoint, TimePoint
+from backup.aws.recovery.settings import (
     Arguments,
     cluster_restore,
     instance_restore,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from backup.aws.session import AwsSession
 from backup.aws.snapshots import Snapshot, Snapshots
 from backup.console import Console
-from backup.operations.snapshot_making import Made
-from backup.operations.snapshot_names import is_own
+from backup.operations.snapshotting.making import Made
+from backup.operations.snapshotting.names import is_own
 
 
 def delete_old(session: AwsSession, made: Made, keep: int, console: Console) -> None:

@@ -7,8 +7,8 @@ import shlex
 from typing import Any
 
 from backup.aws.instances import Instance
-from backup.aws.recovery_settings import cluster_later, instance_later, member_creation
-from backup.operations.restore_instance_plan import RecoveryPlan
+from backup.aws.recovery.settings import cluster_later, instance_later, member_creation
+from backup.operations.recovering.plan import RecoveryPlan
 
 
 def to_finish(plan: RecoveryPlan, region: str, made: tuple[str, ...]) -> list[str]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from backup.aws.instance_record import RecordedSnapshot
 from backup.errors import BackupError
 from backup.model import Phase
-from backup.operations.snapshot_commands import restore_lines
-from backup.operations.snapshot_making import Made, Order
+from backup.operations.snapshotting.commands import restore_lines
+from backup.operations.snapshotting.making import Made, Order
 from backup.report.report import Commands, Facts, Report, Table, Timeline
 from backup.settings import BucketSettings
 from backup.wording import count, duration

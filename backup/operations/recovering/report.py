@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backup.aws.instances import Cluster, Database
-from backup.aws.recovery_points import TimePoint
+from backup.aws.recovery.points import TimePoint
 from backup.errors import BackupError, VerificationError
 from backup.operations.phases import Phases
-from backup.operations.restore_instance_commands import to_finish, to_remove
-from backup.operations.restore_instance_differences import Difference
-from backup.operations.restore_instance_login import HOW_TO_BE_CHECKED
-from backup.operations.restore_instance_plan import RecoveryPlan
-from backup.operations.restore_instance_record import RestoreRecord
+from backup.operations.recovering.commands import to_finish, to_remove
+from backup.operations.recovering.differences import Difference
+from backup.operations.recovering.login import HOW_TO_BE_CHECKED
+from backup.operations.recovering.plan import RecoveryPlan
+from backup.operations.recovering.record import RestoreRecord
 from backup.postgres.first_answer import FirstAnswer
 from backup.report.report import Commands, Facts, History, Report, Table, Timeline
 from backup.wording import count, duration, size

@@ -13,7 +13,7 @@ from backup import __version__
 from backup.aws.instance_record import JSON, RecordedRun, entries, folder, key_of
 from backup.aws.instances import Cluster, Database
 from backup.aws.record_json import Unreadable, dump, from_json, load, to_json
-from backup.aws.recovery_points import Point, SnapshotPoint
+from backup.aws.recovery.points import Point, SnapshotPoint
 from backup.aws.s3 import Bucket
 from backup.console import Console
 from backup.errors import AccessError, StorageError

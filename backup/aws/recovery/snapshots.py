@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from backup.aws.instances import AVAILABLE, Cluster, Database, rds_arn
-from backup.aws.recovery_points import LATEST, SnapshotPoint
+from backup.aws.recovery.points import LATEST, SnapshotPoint
 from backup.aws.refusals import Attempt, Remedy, explained
 from backup.aws.session import AwsSession
 from backup.errors import AccessError, InputError

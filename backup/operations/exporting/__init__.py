@@ -1,0 +1,1 @@
+"""An export of a snapshot: its record and its report."""
