@@ -26,14 +26,14 @@ class Face(Console, Protocol):
 
 def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) -> int:
     """Run the operation that `values` name; 0, or the exit code of the error's class."""
-    interruption.listen()
     for stream in (sys.stdout, sys.stderr):
         # A name of a table that the locale cannot show must not end a run.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    for secret in secrets_among(values):
-        face.mask(secret)
+    interruption.listen()
     try:
+        for secret in secrets_among(values):
+            face.mask(secret)
         chosen = read(values, environment)
         report = _operate(chosen, face, environment)
         face.published(report)

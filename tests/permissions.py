@@ -29,6 +29,8 @@ ABOUT_ALL = {
     "rds:DescribeDBMajorEngineVersions",
     "rds:DescribeExportTasks",
 }
+# Everybody may do this; a policy needs one statement at least.
+NOTHING = {"Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*"}
 
 
 @dataclass(frozen=True)
@@ -58,13 +60,13 @@ def lacking(
 
 
 def policy(operation: str, scope: PolicyScope, *without: Removal | None) -> list[dict[str, Any]]:
-    """The statements of an operation's policy; one with no action left is no statement."""
+    """The statements of an operation's policy, but for those that have no action left."""
     statements: list[dict[str, Any]] = []
     for grant in needed(operation, scope):
         actions = [each for each in grant.actions if Removal(grant.sid, each) not in without]
         if actions:
             statements.append(grant.statement() | {"Action": actions})
-    return statements
+    return statements or [NOTHING]
 
 
 def assert_refused(run: ActionRun, removal: Removal) -> None:

@@ -10,9 +10,29 @@ from typing import Any
 import pytest
 
 from backup.aws.grants import PolicyScope, needed
+from backup.options import OPERATIONS
 from tests.lab.aws import REPOSITORY
+from tests.permissions import ABOUT_ALL
 
 SCOPE = PolicyScope("aws", "eu-central-1", "123456789012", "BUCKET", "PREFIX")
+
+EVERYTHING = replace(
+    SCOPE,
+    kms_key_arn="arn:aws:kms:eu-central-1:123456789012:key/1",
+    tags_objects=True,
+    secret_arn="arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf",
+    login_arn="arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-1/backup",
+    thaws=True,
+    role="arn:aws:iam::123456789012:role/pg-backup-writer",
+    service_role="arn:aws:iam::123456789012:role/pg-backup-vault",
+    copy_region="eu-west-1",
+    copy_kms_key_arn="arn:aws:kms:eu-west-1:123456789012:key/2",
+    tunnel_secret_arn="arn:aws:secretsmanager:eu-central-1:123456789012:secret:tunnel-AbCdEf",
+    bastion_arn="arn:aws:ec2:eu-central-1:123456789012:instance/i-0123456789abcdef0",
+    bastion_user="ec2-user",
+    instance_key_arn="arn:aws:kms:eu-central-1:123456789012:key/3",
+    monitoring_role="arn:aws:iam::123456789012:role/rds-monitoring-role",
+)
 
 
 def statements(page: str) -> list[dict[str, Any]]:
@@ -79,6 +99,20 @@ def test_the_documented_policies_of_a_restored_instance_are_what_it_needs() -> N
     assert statements("docs/recovery.md") == of_instance + differing
 
 
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("of", [{"instance": "shop"}, {"cluster": "shop"}], ids=str)
+def test_only_what_knows_no_resources_is_allowed_on_all(operation: str, of: Any) -> None:
+    scope = replace(EVERYTHING, **of)
+    in_vault = replace(scope, vault="production")
+    granted = [*needed(operation, scope), *needed(operation, in_vault)]
+    assert [] == [each for each in granted if "*" in each.actions or ":*" in str(each.actions)]
+    on_all = {action for each in granted if "*" in each.resources for action in each.actions}
+    assert on_all <= ABOUT_ALL
+    # A statement about resources does nothing for an action that knows none.
+    on_some = {action for each in granted if "*" not in each.resources for action in each.actions}
+    assert set() == on_some & ABOUT_ALL
+
+
 def test_a_bucket_without_a_prefix_is_listed_and_written_whole() -> None:
     scope = PolicyScope("aws", "eu-central-1", "123456789012", "BUCKET", "")
     write, listing = policy("backup", scope)
@@ -87,21 +121,7 @@ def test_a_bucket_without_a_prefix_is_listed_and_written_whole() -> None:
 
 
 def test_what_is_used_adds_its_own_permissions() -> None:
-    scope = PolicyScope(
-        "aws",
-        "eu-central-1",
-        "123456789012",
-        "BUCKET",
-        "PREFIX",
-        kms_key_arn="arn:aws:kms:eu-central-1:123456789012:key/1",
-        tags_objects=True,
-        secret_arn="arn:aws:secretsmanager:eu-central-1:123456789012:secret:db-AbCdEf",
-        login_arn="arn:aws:rds-db:eu-central-1:123456789012:dbuser:db-1/backup",
-        thaws=True,
-        tunnel_secret_arn="arn:aws:secretsmanager:eu-central-1:123456789012:secret:tunnel-AbCdEf",
-        bastion_arn="arn:aws:ec2:eu-central-1:123456789012:instance/i-0123456789abcdef0",
-        bastion_user="ec2-user",
-    )
+    scope = EVERYTHING
     assert {
         "s3:PutObject",
         "s3:AbortMultipartUpload",

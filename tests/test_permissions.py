@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from backup.aws.grants import PolicyScope
+from tests.doctor import Diagnosis, clients_of, examine
 from tests.lab.aws import REGION, Ministack
 from tests.lab.cloud import Cloud, new_cloud, source_inputs
 from tests.lab.faults import ACCESS_DENIED
@@ -28,8 +29,10 @@ from tests.permissions import (
     KEY,
     SCOPE,
     Removal,
+    assert_prints,
     assert_refused,
     assert_warned,
+    lacking,
     policy,
     removals,
 )
@@ -83,6 +86,12 @@ class Scene:
     def backup(self, **more: str) -> ActionRun:
         return self.run("backup", kms_key_id=KEY, object_tags="team=shop", **self.login(), **more)
 
+    def examine(self, without: Removal | None = None) -> Diagnosis:
+        self.allow("backup", BACKUP, without)
+        more = {"kms-key-id": KEY, "object-tags": "team=shop"}
+        source = {name.replace("_", "-"): text for name, text in self.login().items()}
+        return examine(self.cloud, source, more, clients_of(self.server))
+
     def restore(self) -> ActionRun:
         name = next(self.names)
         try:
@@ -109,19 +118,12 @@ def scene(postgres: PostgresServer, ministack: Ministack, issuer: Issuer) -> Ite
     forget(postgres, "shop")
 
 
-def lacking(operation: str, scope: PolicyScope) -> pytest.MarkDecorator:
-    """Each action in turn that the operation fails without."""
-    optional = [ABORTING, *WARNED.get(operation, ())]
-    fails = [each for each in removals(operation, scope) if each not in optional]
-    return pytest.mark.parametrize("removal", fails, ids=str)
-
-
 def test_a_backup_into_a_plain_bucket_needs_the_shortest_policy(scene: Scene) -> None:
     scene.allow("backup", SCOPE)
     green(scene.run("backup", **source_inputs(scene.server, "shop")))
 
 
-@lacking("backup", BACKUP)
+@lacking("backup", BACKUP, but=[ABORTING, *WARNED["backup"]])
 def test_a_backup_names_the_action_that_it_lacks(scene: Scene, removal: Removal) -> None:
     scene.allow("backup", BACKUP, removal)
     before = scene.cloud.manifests()
@@ -151,8 +153,9 @@ def test_a_failed_backup_cleans_up_behind_it_or_names_the_action_that_it_lacks(
 
     assert 3 == run.exit_code, run.output
     assert (removal is None) == (before == scene.cloud.open_uploads())
-    named = [f'"{ABORTING.action}"' in each.message for each in run.warnings]
-    assert [True] * (removal is not None) == named
+    assert (removal is None) == ([] == run.warnings)
+    if removal:
+        assert_prints(run.warnings[0].message, removal)
 
 
 def test_a_login_by_iam_is_refused_with_the_action_that_it_lacks(scene: Scene) -> None:
@@ -169,6 +172,20 @@ def test_a_login_by_iam_is_refused_with_the_action_that_it_lacks(scene: Scene) -
 
     assert 3 == refused.exit_code
     assert removal.action in refused.errors[0].message
+
+
+def test_the_doctor_needs_the_policy_of_the_backup(scene: Scene) -> None:
+    found = scene.examine()
+    assert [] == [*found.having("fail"), *found.having("unknown")], found.run.output
+
+
+@lacking("backup", BACKUP)
+def test_the_doctor_names_the_action_that_a_backup_would_lack(
+    scene: Scene, removal: Removal
+) -> None:
+    found = scene.examine(removal)
+    fixes = [found.fix(name) for name in found.having("warn" if removal == LISTING else "fail")]
+    assert_prints("\n".join(fixes), removal)
 
 
 def test_a_list_needs_the_policy(scene: Scene) -> None:
@@ -199,7 +216,7 @@ def test_a_drill_needs_the_policy(scene: Scene) -> None:
     assert [] == green(scene.verify(kms_key_id=KEY)).warnings
 
 
-@lacking("verify", ENCRYPTED)
+@lacking("verify", ENCRYPTED, but=WARNED["verify"])
 def test_a_drill_names_the_action_that_it_lacks(scene: Scene, removal: Removal) -> None:
     scene.allow("verify", ENCRYPTED, removal)
     assert_refused(scene.verify(), removal)

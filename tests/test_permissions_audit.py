@@ -23,12 +23,11 @@ from tests.lab.runner import start_action
 from tests.lab.scripted.server import ScriptedAws
 from tests.lab.sts import Trust
 from tests.manifests import manifest_of
-from tests.permissions import SCOPE
+from tests.permissions import NOTHING, SCOPE, printed
 
 INSTANCE = replace(SCOPE, instance="shop")
 CLUSTER = replace(SCOPE, cluster="shop")
-# Everybody may do this; a policy needs one statement at least.
-NOTHING = {"Effect": "Allow", "Action": "sts:GetCallerIdentity", "Resource": "*"}
+KEY_UNKNOWN = re.compile(r"arn:aws:kms:[a-z0-9-]+:\w+:key/KEY_ID")
 
 
 @dataclass
@@ -70,9 +69,8 @@ class Audited:
 
     def printed(self, checks: Sequence[Mapping[str, str]]) -> list[dict[str, Any]]:
         """The statements that their fixes hold; S3 names no key, so its reader has to."""
-        key = re.compile(r"arn:aws:kms:[a-z0-9-]+:\w+:key/KEY_ID")
-        lines = "\n".join(check["fix"] for check in checks).splitlines()
-        return [json.loads(key.sub(self.key, line)) for line in lines if line.startswith("{")]
+        lines = "\n".join(check["fix"] for check in checks)
+        return list(printed(KEY_UNKNOWN.sub(self.key, lines)))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from tests.lab.aws import REGION, Ministack
 from tests.lab.cloud import Cloud, new_cloud
 from tests.lab.issuer import Issuer
 from tests.lab.runner import ActionRun
-from tests.lab.scripted.asking import asking
+from tests.lab.scripted.asking import asking, refusal
 from tests.lab.scripted.made import key_of
 from tests.lab.scripted.server import ScriptedAws
 from tests.lab.sts import ACCOUNT
@@ -53,15 +53,27 @@ class Account:
         self.aws.rds.add_instance("shop")
         self.aws.rds.add_cluster("shop", members=1)
         rds, name = asking(self.aws), f"old-{next(self.numbers)}"
-        own = {"created-by": "pg-backup-action", "source": "shop", "snapshot": name}
-        tags = [{"Key": f"{snapshots.OWN}{key}", "Value": value} for key, value in own.items()]
-        rds.create_db_snapshot(DBInstanceIdentifier="shop", DBSnapshotIdentifier=name, Tags=tags)
+        rds.create_db_snapshot(
+            DBInstanceIdentifier="shop", DBSnapshotIdentifier=name, Tags=self._own(name, "db")
+        )
         rds.create_db_cluster_snapshot(
-            DBClusterIdentifier="shop", DBClusterSnapshotIdentifier=name, Tags=tags
+            DBClusterIdentifier="shop",
+            DBClusterSnapshotIdentifier=name,
+            Tags=self._own(name, "cluster"),
         )
         for _ in range(8):
             rds.describe_db_snapshots()
             rds.describe_db_cluster_snapshots()
+
+    def _own(self, name: str, kind: str) -> list[dict[str, str]]:
+        """The tags that the action gives a snapshot."""
+        own = {
+            "created-by": "pg-backup-action",
+            "source": "shop",
+            "source-id": snapshots.resource_id(self.aws, kind=kind),
+            "snapshot": name,
+        }
+        return [{"Key": f"{snapshots.OWN}{key}", "Value": value} for key, value in own.items()]
 
     def run(
         self, operation: str, scope: PolicyScope, without: Removal | None, **inputs: str
@@ -122,15 +134,13 @@ def test_a_snapshot_needs_the_policy(account: Account, scope: PolicyScope) -> No
     assert [] == green(account.snapshot(scope)).warnings
 
 
-def test_somebody_elses_snapshot_cannot_be_deleted_with_the_policy(account: Account) -> None:
-    """Not even where it says to be ours in all but the tag that the policy asks for."""
+def test_no_snapshot_but_the_actions_own_can_be_deleted_with_the_policy(account: Account) -> None:
     account.begin_anew()
-    snapshots = account.aws.rds.estate.all("snapshot", REGION)
-    theirs = [name for name in snapshots if name.startswith("old-")]
-    for name in theirs:
-        snapshots[name].description["TagList"] = []
-    green(account.snapshot(INSTANCE))
-    assert set(theirs) <= set(account.aws.rds.estate.all("snapshot", REGION))
+    account.aws.rds.add_snapshot("theirs")
+    account.aws.allow_only(policy("snapshot", INSTANCE))
+    delete = asking(account.aws).delete_db_snapshot
+    code, _, message = refusal(delete, DBSnapshotIdentifier="theirs")
+    assert ("AccessDenied", True) == (code, "rds:DeleteDBSnapshot" in message)
 
 
 @each_lacking("snapshot", SNAPSHOTS)

@@ -15,6 +15,7 @@ from tests.lab.cloud import new_cloud
 from tests.lab.issuer import Issuer
 from tests.lab.postgres import PostgresServer
 from tests.lab.runner import ActionRun
+from tests.lab.scripted.asking import asking, refusal
 from tests.lab.scripted.made import key_of
 from tests.lab.scripted.server import ScriptedAws
 from tests.permissions import (
@@ -131,6 +132,15 @@ def test_a_lost_instance_comes_back_with_the_policy(instance: Lost, time: str) -
 def test_a_lost_instance_names_the_action_that_it_lacks(instance: Lost, removal: Removal) -> None:
     run = instance.restore(INSTANCE, removal, time_of(removal))
     (assert_warned if removal in RESULT else assert_refused)(run, removal)
+
+
+def test_nothing_but_what_was_restored_can_be_changed_with_the_policy(instance: Lost) -> None:
+    aws = instance.around.aws
+    aws.rds.add_instance("shop-reports")
+    aws.allow_only(policy("restore-instance", INSTANCE))
+    change = asking(aws).modify_db_instance
+    code, _, message = refusal(change, DBInstanceIdentifier="shop-reports", MultiAZ=False)
+    assert ("AccessDenied", True) == (code, "rds:ModifyDBInstance" in message)
 
 
 @pytest.mark.parametrize("time", ["", "latest"])
