@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, TypeAlias, TypeVar
 
-from backup.errors import BackupError
+from backup.errors import BackupError, InputError
 
 T = TypeVar("T")
 
@@ -53,10 +53,14 @@ class Unanswered:
     error: BackupError
 
     def check(self, id: str, title: str) -> Check:
-        """The check that cannot be made without the answer."""
+        """The check that cannot be made without the answer; failed where there is no such thing.
+
+        A bucket or a key that is gone must not look like one that nobody may look at.
+        """
         message, detail, hint = self.error.message, self.error.detail, self.error.hint
         told = f"{message}: {detail}" if detail else message
-        return Check(id, title, Status.UNKNOWN, told, hint)
+        status = Status.FAIL if isinstance(self.error, InputError) else Status.UNKNOWN
+        return Check(id, title, status, told, hint)
 
 
 Answer: TypeAlias = Known[T] | Unanswered

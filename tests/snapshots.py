@@ -69,5 +69,14 @@ def thing(scripted: ScriptedAws, name: str, region: str = REGION, kind: str = "s
     return found
 
 
+def resource_id(
+    scripted: ScriptedAws, name: str = "shop", region: str = REGION, kind: str = "db"
+) -> str:
+    """What tells an instance or a cluster from every other that ever bore its name."""
+    field = "DbiResourceId" if kind == "db" else "DbClusterResourceId"
+    told: str = thing(scripted, name, region, kind).description[field]
+    return told
+
+
 def tags(description: Mapping[str, Any]) -> dict[str, str]:
     return {each["Key"]: each["Value"] for each in description["TagList"]}

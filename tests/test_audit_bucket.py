@@ -108,7 +108,7 @@ def test_a_bucket_of_another_name_is_told_of(audited: Audited) -> None:
 
     check = by_id(checks(session, settings, NOW))["bucket.versioning"]
 
-    assert_bad(check, Status.UNKNOWN, "there is no bucket", "aws s3 mb")
+    assert_bad(check, Status.FAIL, "there is no bucket", "aws s3 mb")
 
 
 def test_suspended_versioning_is_enabled(audited: Audited) -> None:
@@ -200,6 +200,11 @@ class TestKeys:
     def test_the_deletion_of_a_key_is_cancelled(self, audited: Audited, key: str) -> None:
         audited.cloud.double.client("kms").schedule_key_deletion(KeyId=key)
         audited.mended("bucket.key", Status.FAIL, "PendingDeletion")
+
+    def test_a_key_that_is_gone_fails(self, audited: Audited) -> None:
+        gone = "11111111-2222-4333-8444-555555555555"
+        check = audited.checks(kms_key_id=gone)["bucket.key"]
+        assert_bad(check, Status.FAIL, gone, "no such key is here")
 
     @pytest.mark.parametrize(
         ("action", "unknown"),
@@ -385,6 +390,16 @@ class TestRecords:
             (True, [{"Field": "resources.ARN", "StartsWith": ["{arn}/"]}]),
             (False, [{"Field": "resources.ARN", "StartsWith": ["arn:aws:s3:::other/"]}]),
             (False, [{"Field": "readOnly", "Equals": ["false"]}]),
+            (
+                False,
+                [
+                    {
+                        "Field": "resources.ARN",
+                        "StartsWith": ["{arn}/"],
+                        "NotStartsWith": ["{arn}/postgresql/"],
+                    }
+                ],
+            ),
         ],
     )
     def test_so_does_one_with_advanced_selectors(
@@ -421,10 +436,19 @@ class TestRecords:
         assert (name in check.reason) is (check.status is Status.PASS), check
         return check.status is Status.PASS
 
-    def test_metrics_of_another_prefix_do_not_count(self, audited: Audited) -> None:
+    @pytest.mark.parametrize(
+        "filter",
+        [
+            {"Prefix": "other/"},
+            {"AccessPointArn": "arn:aws:s3:eu-central-1:123456789012:accesspoint/one"},
+        ],
+    )
+    def test_metrics_of_other_requests_do_not_count(
+        self, audited: Audited, filter: dict[str, str]
+    ) -> None:
         audited.s3.put_bucket_metrics_configuration(
             Bucket=audited.cloud.bucket,
             Id="other",
-            MetricsConfiguration={"Id": "other", "Filter": {"Prefix": "other/"}},
+            MetricsConfiguration={"Id": "other", "Filter": filter},
         )
         audited.mended("bucket.metrics", Status.WARN, "no metrics configuration takes in all")

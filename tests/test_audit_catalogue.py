@@ -408,6 +408,21 @@ class TestOrphans:
         assert sorted(kept) == sorted(audited.cloud.objects())
         assert not set(left) & set(audited.cloud.objects())
 
+    def test_a_backup_whose_manifest_was_deleted_comes_back_and_is_not_removed(
+        self, audited: Audited
+    ) -> None:
+        audited.keep_versions()
+        root = audited.put(NOW - 5 * DAY)
+        kept = sorted(audited.cloud.objects())
+        audited.remove(f"{root}manifest.json")
+
+        before = audited.checks(NOW + 3 * DAY)["catalogue.orphans"]
+        assert_bad(before, Status.WARN, root)
+        apply(before.fix, audited.env)
+
+        assert kept == sorted(audited.cloud.objects())
+        assert Status.PASS is audited.checks(NOW + 3 * DAY)["catalogue.orphans"].status
+
     def test_drills_of_an_expired_backup_are_left_to_expire(self, audited: Audited) -> None:
         root = audited.put(NOW - 5 * DAY)
         audited.drill(root)

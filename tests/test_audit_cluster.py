@@ -79,6 +79,23 @@ def test_tls_of_a_cluster_is_mended_in_the_group_of_the_cluster(audited: Audited
     assert "modify-db-cluster-parameter-group" in check.fix
 
 
+def test_parameters_of_a_cluster_that_wait_for_a_restart_are_not_in_force(
+    audited: Audited,
+) -> None:
+    audited.inputs = {"db_cluster": "shop"}
+    cluster = audited.aws.rds.add_cluster(members=2)
+    cluster.description["DBClusterMembers"][1]["DBClusterParameterGroupStatus"] = "pending-reboot"
+    name = cluster.description["DBClusterParameterGroup"]
+    parameters = {"rds.force_ssl": "1"}
+    audited.aws.rds.add_parameter_group(
+        name, kind="cluster-pg", family="aurora-postgresql16", parameters=parameters
+    )
+    check = audited.checks()["instance.tls"]
+    assert Status.WARN == check.status
+    assert "--db-instance-identifier shop-2" in check.fix
+    assert "shop-1" not in check.fix
+
+
 def test_tls_of_a_cluster_with_a_default_group_is_mended_by_a_group_of_its_own(
     audited: Audited,
 ) -> None:
@@ -93,8 +110,11 @@ def test_tls_of_a_cluster_with_a_default_group_is_mended_by_a_group_of_its_own(
 def test_a_group_of_a_member_wins_over_that_of_its_cluster(audited: Audited) -> None:
     audited.inputs = {"db_cluster": "shop"}
     audited.aws.rds.add_cluster()
-    audited.aws.rds.add_parameter_group("shop-postgres17", parameters={"autovacuum": "0"})
-    words = "autovacuum is 0 in shop-postgres17"
+    group = "shop-aurora-postgresql16"
+    audited.aws.rds.add_parameter_group(
+        group, family="aurora-postgresql16", parameters={"autovacuum": "0"}
+    )
+    words = f"autovacuum is 0 in {group}"
     check = audited.mended("instance.parameters", Status.FAIL, words)
     assert "modify-db-parameter-group" in check.fix
 

@@ -68,6 +68,17 @@ def test_a_parameter_that_endangers_data_is_named_and_its_fix_mends_it(
     audited.mended("instance.parameters", status, f"{name} is {value} in shop-postgres17")
 
 
+def test_parameters_that_wait_for_a_restart_are_not_in_force(audited: Audited) -> None:
+    audited.aws.rds.add_instance(
+        DBParameterGroups=[
+            {"DBParameterGroupName": "shop-postgres17", "ParameterApplyStatus": "pending-reboot"}
+        ]
+    )
+    audited.aws.rds.add_parameter_group("shop-postgres17", parameters={"rds.force_ssl": "1"})
+    assert Status.WARN == audited.checks()["instance.parameters"].status
+    audited.mended("instance.tls", Status.WARN, "shop takes its parameters over at a restart only")
+
+
 def test_a_version_that_rds_offers_no_more_is_mended_by_the_newest_of_its_major(
     audited: Audited,
 ) -> None:

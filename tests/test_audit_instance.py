@@ -137,6 +137,14 @@ def test_a_snapshot_of_aws_backup_counts_for_a_release(audited: Audited) -> None
     assert Status.PASS == found["instance.snapshot"].status
 
 
+def test_a_copy_of_an_older_snapshot_is_as_old_as_that(audited: Audited) -> None:
+    release = NOW - timedelta(hours=1)
+    audited.aws.rds.add_instance()
+    old = release - timedelta(days=9)
+    audited.aws.rds.add_snapshot("shop-copy", created=old, SnapshotCreateTime=NOW)
+    assert Status.FAIL == audited.checks(release=release)["instance.snapshot"].status
+
+
 def test_without_a_release_no_snapshot_is_asked_for(audited: Audited) -> None:
     audited.aws.rds.add_instance()
     assert "instance.snapshot" not in audited.checks()

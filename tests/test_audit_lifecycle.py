@@ -107,6 +107,7 @@ def test_a_rule_for_tags_counts_where_every_object_bears_them(audited: Audited) 
         ("expiry", Status.WARN, {"Expiration": {"Days": 2555}}, "2,555 days"),
         ("multiparts", Status.WARN, {MULTIPARTS: {"DaysAfterInitiation": 30}}, "30 days"),
         ("noncurrent", Status.WARN, {NONCURRENT: {"NoncurrentDays": 9, KEPT: 2}}, "earlier"),
+        ("noncurrent", Status.WARN, {NONCURRENT: {"NoncurrentDays": 1}}, "after 1 day"),
     ],
 )
 def test_what_is_wrong_in_a_rule_is_mended(

@@ -9,6 +9,7 @@ import pytest
 
 from backup.checks import Status
 from tests.audited_instance import Audited, audited_instance
+from tests.findings import assert_bad
 from tests.lab.aws import Moto
 from tests.lab.scripted.made import VPC
 from tests.lab.scripted.server import ScriptedAws
@@ -83,3 +84,10 @@ def test_tables_of_another_vpc_say_nothing_of_a_subnet(audited: Audited) -> None
     )
     assert VPC != "vpc-other"
     assert Status.PASS == audited.checks()["instance.subnets"].status
+
+
+def test_a_subnet_whose_table_nobody_shows_is_unknown(audited: Audited) -> None:
+    audited.aws.rds.add_instance()
+    audited.aws.network.tables("eu-central-1").pop("rtb-main")
+    check = audited.checks()["instance.subnets"]
+    assert_bad(check, Status.UNKNOWN, "no route table of subnet-private-b", VPC)

@@ -289,6 +289,7 @@ def test_a_drill_from_the_future_proves_nothing_today(stage: Stage) -> None:
     stage.drill(-48, stage.put(1))
 
     assert_bad(stage.check("drill"), Status.FAIL, "no drill has proven")
+    assert_bad(stage.check("restore"), Status.FAIL, "no restore was measured yet")
 
 
 def test_a_damaged_record_proves_nothing(stage: Stage) -> None:
@@ -362,9 +363,9 @@ def instance_record(stage: Stage, identifier: str, hours: float, text: str) -> N
 
 
 def test_the_newest_restore_of_each_instance_is_measured(stage: Stage) -> None:
-    instance_record(stage, "shop-production", 9, '{"seconds": 99999}')
-    instance_record(stage, "shop-production", 1, '{"seconds": 1800.5}')
-    instance_record(stage, "crm", 1, '{"seconds": 20000}')
+    instance_record(stage, "shop-production", 9, '{"seconds": 99999, "checked": true}')
+    instance_record(stage, "shop-production", 1, '{"seconds": 1800.5, "checked": true}')
+    instance_record(stage, "crm", 1, '{"seconds": 20000, "checked": true}')
 
     found = stage.checks()
 
@@ -378,8 +379,8 @@ def test_the_newest_restore_of_each_instance_is_measured(stage: Stage) -> None:
 
 
 def test_only_the_instance_that_is_meant_is_measured(stage: Stage) -> None:
-    instance_record(stage, "shop-production", 1, '{"seconds": 60}')
-    instance_record(stage, "shop-production-2", 1, '{"seconds": 99999}')
+    instance_record(stage, "shop-production", 1, '{"seconds": 60, "checked": true}')
+    instance_record(stage, "shop-production-2", 1, '{"seconds": 99999, "checked": true}')
 
     found = stage.checks(db_instance="shop-production")
 
@@ -387,6 +388,28 @@ def test_only_the_instance_that_is_meant_is_measured(stage: Stage) -> None:
     assert [("Time to restore the instance shop-production", Status.PASS)] == [
         (each.title, each.status) for each in instances
     ]
+
+
+def test_a_restore_that_nobody_logged_in_to_measures_nothing(stage: Stage) -> None:
+    instance_record(stage, "crm", 9, '{"seconds": 7200, "checked": true}')
+    for hours, text in enumerate(('{"seconds": 2, "checked": false}', '{"seconds": 1}'), 1):
+        instance_record(stage, "crm", hours, text)
+    instance_record(stage, "shop", 1, '{"seconds": 60, "checked": false}')
+
+    found = stage.checks()
+
+    assert "2 h 0 min measured" in the_check(found, "objectives.instance", "crm").reason
+    unchecked = the_check(found, "objectives.instance", "shop")
+    assert_bad(unchecked, Status.FAIL, "nobody logged in", "user: backup")
+
+
+def test_an_instance_is_meant_in_whatever_letters_it_is_written(stage: Stage) -> None:
+    instance_record(stage, "shop-production", 1, '{"seconds": 60, "checked": true}')
+
+    assert (
+        Status.PASS
+        is stage.check("instance", "shop-production", db_instance="Shop-Production").status
+    )
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"seconds": "soon"}', '{"seconds": -1}'])
@@ -409,7 +432,7 @@ def test_without_permission_to_list_all_is_unknown(stage: Stage) -> None:
 
 def test_without_permission_to_read_all_is_unknown(stage: Stage) -> None:
     stage.drill(1, stage.put(2))
-    instance_record(stage, "shop-production", 1, '{"seconds": 60}')
+    instance_record(stage, "shop-production", 1, '{"seconds": 60, "checked": true}')
     stage.cloud.allow(listing(stage.cloud.bucket))
 
     found = stage.checks(as_role=True, db_instance="shop-production")

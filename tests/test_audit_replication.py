@@ -117,6 +117,17 @@ def test_a_bucket_encrypted_with_a_customers_key_is_copied_with_keys(audited: Au
     assert key in [each["Resource"] for each in policy["Statement"]]
 
 
+def test_a_rule_that_leaves_out_what_a_key_encrypts_copies_no_backup(audited: Audited) -> None:
+    replicate(audited, {"ID": "all", "Priority": 1, "Filter": {"Prefix": ""},
+                        "DeleteMarkerReplication": {"Status": "Disabled"}})  # fmt: skip
+    assert Status.PASS is audited.checks()["bucket.replication"].status
+    key = audited.cloud.double.client("kms").create_key()["KeyMetadata"]["Arn"]
+
+    audited.mended("bucket.replication", Status.WARN, "encrypted with a key", kms_key_id=key)
+
+    assert 2 == len(configuration(audited)["Rules"])
+
+
 @pytest.mark.parametrize(
     "theirs",
     [

@@ -159,6 +159,7 @@ HALF: list[tuple[str, list[str], str, Status]] = [
     ("by-name", [PLAIN], "by name and id", Status.WARN),
     ("by-id", [IDS], "not named by name:", Status.WARN),
     ("any-id", [PLAIN, "repo:octo-org@*/shop@*:ref:refs/heads/main"], "any id", Status.WARN),
+    ("a-star-as-it-is", ["repo:octo-org/shop:*"], "cannot log in", Status.FAIL),
     ("neither", ["repo:octo-org/blog:ref:refs/heads/main"], "cannot log in", Status.FAIL),
 ]
 
@@ -169,7 +170,8 @@ HALF: list[tuple[str, list[str], str, Status]] = [
 def test_a_repository_that_is_not_named_in_both_forms_is_mended(
     audited: Audited, subjects: list[str], words: str, status: Status
 ) -> None:
-    audited.make([entrance(*subjects, operator="StringLike")])
+    literal = "shop:*" in subjects[0]  # StringEquals knows no wildcards
+    audited.make([entrance(*subjects, operator="StringEquals" if literal else "StringLike")])
     audited.mended("identity.subject", status, words)
 
 
@@ -180,24 +182,30 @@ def test_a_mended_trust_policy_keeps_branches_environments_and_other_conditions(
     loose = entrance(PLAIN, environment, "repo:octo-org/*", operator="StringLike")
     loose["Action"] = ["sts:AssumeRoleWithWebIdentity", "sts:TagSession"]
     loose["Condition"]["StringEquals"][f"{PROVIDER}:repository_owner_id"] = "77"
+    only_from = {"IpAddressIfExists": {"aws:SourceIp": "192.0.2.0/24"}}
+    loose["Condition"] |= only_from
     denial = {"Effect": "Deny", "Principal": {"AWS": "*"}, "Action": "sts:AssumeRole"}
     audited.make([loose, denial])
     audited.mended("identity.trust", Status.FAIL)
     kept, still_denied = audited.trust()
     assert denial == still_denied
     assert loose["Action"] == kept["Action"]
-    assert {
-        "StringEquals": {
-            f"{PROVIDER}:aud": "sts.amazonaws.com",
-            f"{PROVIDER}:repository_owner_id": "77",
-            f"{PROVIDER}:sub": [
-                PLAIN,
-                IDS,
-                environment,
-                "repo:octo-org@77/shop@4242:environment:production",
-            ],
+    assert (
+        only_from
+        | {
+            "StringEquals": {
+                f"{PROVIDER}:aud": "sts.amazonaws.com",
+                f"{PROVIDER}:repository_owner_id": "77",
+                f"{PROVIDER}:sub": [
+                    PLAIN,
+                    IDS,
+                    environment,
+                    "repo:octo-org@77/shop@4242:environment:production",
+                ],
+            }
         }
-    } == kept["Condition"]
+        == kept["Condition"]
+    )
 
 
 def test_ids_that_the_runner_does_not_tell_are_left_open_in_the_fix(audited: Audited) -> None:

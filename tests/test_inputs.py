@@ -173,6 +173,20 @@ BAD = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("host", "a.example.org,b.example.org"), ("port", "5432,5433")]
+)
+def test_a_login_token_is_for_one_host_and_one_port(
+    untouched: Untouched, name: str, value: str
+) -> None:
+    run = untouched.run(**{"iam-auth": "true", "password": "", name: value})
+
+    assert 2 == run.exit_code, run.output
+    (error,) = run.errors
+    assert re.search(rf"^{name}: is a list, .*; give one {name}$", error.message, re.MULTILINE)
+    untouched.assert_nobody_knocked()
+
+
 @pytest.mark.parametrize(("name", "value", "remedy"), BAD)
 def test_a_bad_value_is_refused_before_anything_is_touched(
     untouched: Untouched, name: str, value: str, remedy: str

@@ -58,6 +58,16 @@ def test_a_cluster_comes_back_with_its_writer_and_its_readers(lost: Recovery) ->
     assert ["cluster"] == [kept["kind"] for kept in lost.kept()]
 
 
+def test_a_cluster_that_is_busy_as_soon_as_it_is_available_is_asked_again(lost: Recovery) -> None:
+    lost.aws.rds.add_cluster("shop", members=1)
+    lost.snapshot_cluster("shop", "nightly")
+    busy = ("InvalidDBClusterStateFault", "DB cluster is not available")
+    for action in ("rds:CreateDBInstance", "rds:ModifyDBCluster"):
+        lost.aws.fail(action, *busy, status=400, times=2)
+    green(lost.run(db_instance="", db_cluster="shop", new_instance="again"))
+    assert lost.cluster("again")["DeletionProtection"]
+
+
 def test_a_cluster_goes_back_to_a_point_in_time(lost: Recovery) -> None:
     lost.aws.rds.add_cluster("shop", members=1)
     moment = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)

@@ -86,6 +86,18 @@ def test_a_recovery_point_of_aws_backup_is_a_snapshot_of_rds(lost: Recovery) -> 
     assert ["shop", "shop-again"] == lost.identifiers()
 
 
+def test_the_newest_may_be_one_of_aws_backup(lost: Recovery) -> None:
+    lost.aws.rds.add_snapshot("awsbackup:job-1", kind="awsbackup")
+    run = green(lost.run(new_instance="shop-again"))
+    assert "snapshot awsbackup:job-1" in run.summary
+
+
+def test_the_newest_is_never_one_of_another_engine_that_had_the_name(lost: Recovery) -> None:
+    lost.aws.rds.add_snapshot("foreign", Engine="mysql", EngineVersion="8.0.40")
+    run = green(lost.run(new_instance="shop-again"))
+    assert "snapshot rds:shop-nightly" in run.summary
+
+
 def test_a_point_in_time_within_the_window(lost: Recovery) -> None:
     moment = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=2)
     green(lost.run(restore_time=f"{moment:%Y-%m-%dT%H:%M:%SZ}", new_instance="shop-again"))
@@ -113,6 +125,49 @@ def test_tags_are_copied_given_and_say_where_it_comes_from(lost: Recovery) -> No
         "reason": "drill",
         "pg-backup-action:restored-from": "rds:shop-nightly",
     } == tags
+
+
+def test_no_more_tags_are_asked_for_than_rds_takes(lost: Recovery) -> None:
+    tags = [{"Key": f"z-{number:02}", "Value": "x"} for number in range(50)]
+    lost.aws.rds.add_instance("shop", TagList=tags)
+    lost.aws.rds.add_snapshot("of-today")
+    green(lost.run(new_instance="shop-again", tags="team=shop"))
+    given = {each["Key"] for each in lost.instance("shop-again")["TagList"]}
+    assert 50 == len(given)
+    assert {"team", "pg-backup-action:restored-from"} <= given
+
+
+def test_what_a_restore_cannot_copy_is_told(lost: Recovery) -> None:
+    secret, role = "arn:aws:secretsmanager:eu-central-1:1:secret:rds!db-1", "arn:aws:iam::1:role/s3"
+    lost.aws.rds.add_instance(
+        "shop",
+        AllocatedStorage=100,
+        MaxAllocatedStorage=105,
+        MasterUserSecret={"SecretArn": secret, "SecretStatus": "active"},
+        AssociatedRoles=[{"RoleArn": role, "FeatureName": "s3Import", "Status": "ACTIVE"}],
+        DomainMemberships=[{"Domain": "d-1234567890", "Status": "joined"}],
+        DedicatedLogVolume=True,
+        DatabaseInsightsMode="advanced",
+    )
+    lost.aws.rds.add_snapshot("of-today")
+    lost.record()
+    lost.aws.rds.lose("shop")
+    run = green(lost.run(new_instance="shop-again"))
+    for word in ("Secrets Manager", f"{role} for s3Import", "d-1234567890", "log volume",
+                 "Insights, advanced", "does not grow by itself"):  # fmt: skip
+        assert word in run.summary
+        assert any(word in warning.message for warning in run.warnings), word
+
+
+@pytest.mark.parametrize(("most", "asked"), [(109, None), (110, 110)])
+def test_storage_grows_as_far_as_before_where_rds_takes_that(
+    lost: Recovery, most: int, asked: int | None
+) -> None:
+    lost.aws.rds.add_instance("shop", AllocatedStorage=100, MaxAllocatedStorage=most)
+    lost.aws.rds.add_snapshot("of-today")
+    green(lost.run(new_instance="shop-again"))
+    (change,) = lost.aws.asked("rds:ModifyDBInstance")
+    assert asked == change.input.get("MaxAllocatedStorage")
 
 
 def test_inputs_replace_the_old_ones_network_and_parameters(lost: Recovery) -> None:

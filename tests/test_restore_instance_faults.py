@@ -205,6 +205,15 @@ def test_a_record_that_cannot_be_read_is_no_record(lost: Recovery) -> None:
     assert [] == lost.made()
 
 
+def test_a_record_that_cannot_be_read_does_not_hide_an_earlier_one(lost: Recovery) -> None:
+    lost.record()
+    later = "postgresql/rds/shop/20991231T000000Z.json"
+    lost.cloud.s3.put_object(Bucket=lost.cloud.bucket, Key=later, Body=b'{"format": 2}')
+    lost.aws.rds.lose("shop")
+    run = green(lost.run(new_instance="shop"))
+    assert "the record of" in run.summary
+
+
 def test_throttling_is_waited_out(lost: Recovery) -> None:
     lost.aws.throttle("rds:DescribeDBInstances", times=2, after=3)
     lost.aws.throttle("rds:RestoreDBInstanceFromDBSnapshot", times=1)
@@ -223,6 +232,39 @@ def test_an_answer_that_was_lost_is_no_name_that_was_taken(lost: Recovery) -> No
     lost.aws.lose_answer("rds:RestoreDBInstanceFromDBSnapshot")
     green(lost.run(new_instance="shop-again"))
     assert 2 == len(lost.aws.asked("rds:RestoreDBInstanceFromDBSnapshot"))
+
+
+def test_an_instance_that_is_busy_as_soon_as_it_is_available_is_asked_again(
+    lost: Recovery,
+) -> None:
+    lost.aws.fail(
+        "rds:ModifyDBInstance", "InvalidDBInstanceState",
+        "Database instance is not in available state.", status=400, times=3,
+    )  # fmt: skip
+    green(lost.run(new_instance="shop-again"))
+    assert lost.instance("shop-again")["DeletionProtection"]
+    assert 4 == len(lost.aws.asked("rds:ModifyDBInstance"))
+
+
+def test_an_instance_that_never_takes_an_order_is_told_of_at_the_bound(lost: Recovery) -> None:
+    lost.aws.fail(
+        "rds:ModifyDBInstance", "InvalidDBInstanceState",
+        "Database instance is not in available state.", status=400,
+    )  # fmt: skip
+    run = lost.run(new_instance="shop-again", wait="4s")
+    assert 4 == run.exit_code, run.output
+    the_error(run, "is not ready after 4.0 s", "RDS has made shop-again", "modify-db-instance")
+
+
+def test_an_option_group_that_is_gone_is_named_with_the_line_that_makes_it(lost: Recovery) -> None:
+    lost.aws.fail(
+        "rds:RestoreDBInstanceFromDBSnapshot", "OptionGroupNotFoundFault",
+        "Specified OptionGroupName: shop-options not found.", status=404,
+    )  # fmt: skip
+    run = lost.run(new_instance="shop-again")
+    refused_by_rds = the_error(run, "shop-options not found", "create-option-group")
+    assert 2 == run.exit_code, refused_by_rds
+    assert "RDS has made" not in refused_by_rds
 
 
 def test_a_restore_that_is_denied_names_the_policy_line_and_made_nothing(lost: Recovery) -> None:

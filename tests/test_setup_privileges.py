@@ -9,10 +9,17 @@ import contextlib
 import secrets
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
 
+from backup.model import Relation
+from backup.postgres.connection import Source, connect
+from backup.postgres.inventory import read_inventory
+from backup.postgres.privileges import read_privileges
+from backup.postgres.snapshot import export_snapshot
+from backup.settings import Secret, Selection
 from tests.doctor import READER, READERS_PASSWORD, Diagnosis, clients_of, examine
 from tests.lab.cloud import Cloud, source_inputs
 from tests.lab.postgres import PostgresServer
@@ -42,9 +49,9 @@ class Shop:
     def may_all(self) -> None:
         self.sql(f"GRANT pg_read_all_data TO {identifier(self.user)}")
 
-    def back_up(self, cloud: Cloud) -> int:
+    def back_up(self, cloud: Cloud, inputs: dict[str, str] | None = None) -> int:
         login = {"user": self.user, "password": READERS_PASSWORD}
-        return back_up(cloud, self.server, self.name, login).exit_code
+        return back_up(cloud, self.server, self.name, login | (inputs or {})).exit_code
 
 
 def made(server: PostgresServer, user: str) -> Iterator[Shop]:
@@ -184,6 +191,33 @@ def test_rows_of_an_extension_that_the_dump_holds_count_too(cloud: Cloud, shop: 
     assert [] == shop.examine(cloud).having("fail")
 
 
+def test_rows_of_an_extension_that_the_selection_leaves_out_do_not_count(
+    cloud: Cloud, shop: Shop
+) -> None:
+    """As those of pg_cron, whose policies show each user its own jobs."""
+    extension = "plpgsql"
+    shop.may_all()
+    shop.sql(
+        "CREATE SCHEMA cron; CREATE TABLE cron.job (x int); CREATE TABLE t (x int);"
+        "ALTER TABLE cron.job ENABLE ROW LEVEL SECURITY;"
+        f"UPDATE pg_extension SET extconfig = ARRAY['cron.job'::regclass::oid],"
+        f" extcondition = ARRAY[''] WHERE extname = '{extension}';"
+        f"ALTER EXTENSION {extension} ADD TABLE cron.job"
+    )
+    # As the doctor says, so the backup fares.
+    for inputs, failing in (
+        ({}, ["row-security"]),
+        ({"schemas": "cron"}, ["row-security"]),
+        ({"exclude-table-data": "cron.job"}, []),
+        ({"exclude-tables": "cron.job"}, []),
+        ({"exclude-schemas": "cron"}, []),
+        ({"schemas": "public"}, []),
+        ({"tables": "t"}, []),
+    ):
+        assert failing == shop.examine(cloud, inputs).having("fail"), inputs
+        assert (4 if failing else 0) == shop.back_up(cloud, inputs), inputs
+
+
 # Rows that policies hide
 
 
@@ -209,6 +243,27 @@ def test_row_level_security_that_hides_rows_is_found_and_bypassed(
     shop.sql(found.fix("row-security"))
     assert [] == shop.examine(cloud).having("fail")
     assert 0 == shop.back_up(cloud)
+
+
+def test_a_member_of_the_role_that_owns_the_tables_sees_all_their_rows(
+    cloud: Cloud, shop: Shop
+) -> None:
+    """The other way that the fix names, where nobody may give BYPASSRLS."""
+    shop.may_all()
+    owner, user = identifier(f"owner_{secrets.token_hex(4)}"), identifier(shop.user)
+    shop.sql(
+        "CREATE TABLE orders (tenant text); ALTER TABLE orders ENABLE ROW LEVEL SECURITY;"
+        f"CREATE ROLE {owner}; ALTER TABLE orders OWNER TO {owner}"
+    )
+    found = shop.examine(cloud)
+    shop.sql(f"GRANT {owner} TO {user}")
+    after, backup = shop.examine(cloud), shop.back_up(cloud)
+    shop.sql(f"DROP OWNED BY {owner}; DROP ROLE {owner}")
+
+    assert ["row-security"] == found.having("fail")
+    assert f"GRANT the role that owns the tables TO {user}" in found.fix("row-security")
+    assert [] == after.having("fail")
+    assert 0 == backup
 
 
 # Large objects
@@ -387,3 +442,26 @@ def test_after_a_green_diagnosis_a_backup_is_green(cloud: Cloud, shop: Shop) -> 
     assert [] == shop.examine(cloud).having("fail")
     login = {"user": shop.user, "password": READERS_PASSWORD}
     green(back_up(cloud, shop.server, shop.name, login))
+
+
+def test_the_privileges_of_a_hundred_thousand_tables_are_no_hundred_thousand_searches(
+    shop: Shop,
+) -> None:
+    """The snapshot stays open meanwhile, and no timeout of the server's ends it."""
+    shop.sql(
+        "DO $$ BEGIN FOR n IN 1..1000 LOOP EXECUTE format('CREATE TABLE t%s (x int)', n);"
+        " END LOOP; END $$"
+    )
+    source = Source("127.0.0.1", shop.name, shop.user, str(shop.server.port),
+                    password=lambda: Secret(READERS_PASSWORD))  # fmt: skip
+    with connect(source) as connection:
+        export_snapshot(connection, 1000)
+        inventory = read_inventory(connection, Selection())
+        elsewhere = tuple(Relation("public", f"elsewhere_{n}", "r", 0) for n in range(99_000))
+        many = replace(inventory, relations=inventory.relations + elsewhere)
+        # Where a hundred thousand names fit in no memory that the server would give to one step.
+        connection.execute("SET LOCAL work_mem = '64kB'")
+        connection.execute("SET LOCAL statement_timeout = '5s'")
+        found = read_privileges(connection, many, (), ())
+
+    assert 1000 == found.tables.number == len(found.tables.relations)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlencode
 
+import psycopg
 import pytest
 
 from tests.doctor import clients_of, examine
@@ -197,6 +199,40 @@ def test_an_authority_that_is_not_known_is_answered_with_where_its_certificate_g
     assert "/none.pem" in missing.reason("tls")
 
 
+@pytest.mark.parametrize(
+    ("common_name", "host_names", "status"),
+    [
+        (LOOPBACK, ("db.example.org",), "pass"),
+        ("db.example.org", (LOOPBACK,), "pass"),
+        ("127.0.0.2", ("db.example.org",), "fail"),
+    ],
+)
+def test_an_address_may_stand_where_the_certificate_has_names_as_libpq_allows(
+    cloud: Cloud,
+    postgres: PostgresServer,
+    env: dict[str, str],
+    tmp_path: Path,
+    common_name: str,
+    host_names: tuple[str, ...],
+    status: str,
+) -> None:
+    issued = issue_certificates(tmp_path, (common_name,), days=90, host_names=host_names)
+    with PostgresServer(postgres.binaries, tls=True) as server:
+        assert server.certificates
+        server.certificates.certificate.write_bytes(issued.certificate.read_bytes())
+        server.certificates.key.write_bytes(issued.key.read_bytes())
+        server.sql("SELECT pg_reload_conf()")
+        source = by_url(server, sslmode="verify-full", sslrootcert=str(issued.authority))
+        found = examine(cloud, source, env=env)
+        with contextlib.ExitStack() as stack:
+            if status == "fail":
+                stack.enter_context(pytest.raises(psycopg.OperationalError, match="certificate"))
+            psycopg.connect(source["database-url"]).close()
+
+    assert status == found.status("tls")
+    assert ("pass" if status == "pass" else "unknown") == found.status("login")
+
+
 @pytest.mark.parametrize(("days", "status"), [(2, "warn"), (-3, "fail")])
 def test_a_certificate_that_ends_soon_or_has_ended_is_told(
     cloud: Cloud, postgres: PostgresServer, env: dict[str, str], days: int, status: str
@@ -301,6 +337,18 @@ def test_a_port_that_the_ssh_server_cannot_reach_is_told(
     assert ["tcp"] == found.having("fail")
     assert "the SSH server does not reach" in found.reason("tcp")
     assert "sg-OF-THE-SSH-SERVER" in found.fix("tcp")
+
+
+def test_an_ssh_server_that_forwards_nothing_is_told_where_that_is_allowed(
+    cloud: Cloud, shop: dict[str, str], env: dict[str, str], bastion: Sshd
+) -> None:
+    way = through(cloud, bastion)
+    bastion.authorize(f"restrict {bastion.key.public}")
+    found = examine(cloud, shop, way, env)
+
+    assert ["tcp"] == found.having("fail")
+    assert "administratively prohibited" in found.run.output
+    assert "AllowTcpForwarding" in found.fix("tcp")
 
 
 # The login

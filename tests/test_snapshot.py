@@ -13,7 +13,18 @@ from tests.lab.runner import ActionRun, start_action
 from tests.lab.scripted.server import ScriptedAws
 from tests.lab.stage import the_error
 from tests.lab.sts import ACCOUNT
-from tests.snapshots import ELSEWHERE, KEY_ELSEWHERE, OWN, env, record_of, records, run, tags, thing
+from tests.snapshots import (
+    ELSEWHERE,
+    KEY_ELSEWHERE,
+    OWN,
+    env,
+    record_of,
+    records,
+    resource_id,
+    run,
+    tags,
+    thing,
+)
 from tests.steps import green
 
 NAME = r"shop-0000000-\d{8}t\d{6}z"
@@ -39,6 +50,7 @@ def test_a_snapshot_is_taken_waited_for_and_told(cloud: Cloud, scripted: Scripte
         "ticket": "OPS-7",
         f"{OWN}created-by": "pg-backup-action",
         f"{OWN}source": "shop",
+        f"{OWN}source-id": resource_id(scripted),
         f"{OWN}snapshot": name,
         f"{OWN}release": "0000000",
     } == tags(there.description)

@@ -10,7 +10,7 @@ from tests.lab.runner import ActionRun, start_action
 from tests.lab.scripted.server import ScriptedAws
 from tests.lab.stage import the_error
 from tests.lab.sts import ACCOUNT
-from tests.snapshots import BACKUP_ROLE, ELSEWHERE, OWN, record_of, records, run
+from tests.snapshots import BACKUP_ROLE, ELSEWHERE, OWN, record_of, records, resource_id, run
 from tests.steps import green
 
 
@@ -40,6 +40,7 @@ def test_a_recovery_point_is_made_waited_for_and_told(cloud: Cloud, vaults: Scri
         "ticket": "OPS-7",
         f"{OWN}created-by": "pg-backup-action",
         f"{OWN}source": "shop",
+        f"{OWN}source-id": resource_id(vaults),
         f"{OWN}release": "0000000",
     } == point.tags
     assert BACKUP_ROLE == point.role

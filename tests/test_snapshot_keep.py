@@ -9,7 +9,7 @@ from tests.lab.cloud import Cloud
 from tests.lab.runner import ActionRun
 from tests.lab.scripted.server import ScriptedAws
 from tests.lab.stage import the_error
-from tests.snapshots import ELSEWHERE, KEY_ELSEWHERE, OWN, run
+from tests.snapshots import ELSEWHERE, KEY_ELSEWHERE, OWN, resource_id, run, thing
 from tests.steps import green
 
 
@@ -25,12 +25,14 @@ def add(
     instance: str = "shop",
     region: str = REGION,
     state: str = "available",
+    source_id: str | None = None,
     tags: dict[str, str] | None = None,
 ) -> None:
     """A snapshot of that age, by default with the tags that the action gives its own."""
     own = {
         f"{OWN}created-by": "pg-backup-action",
         f"{OWN}source": instance,
+        f"{OWN}source-id": source_id or resource_id(scripted, instance),
         f"{OWN}snapshot": name,
     }
     told = [{"Key": key, "Value": value} for key, value in (tags or own).items()]
@@ -82,17 +84,20 @@ def test_what_someone_else_made_stays(cloud: Cloud, scripted: ScriptedAws) -> No
     scripted.rds.add_instance("crm")
     add(scripted, "untagged", 9, tags={"team": "shop"})
     add(scripted, "shop-named-like-ours-20260101t000000z", 9, tags={"team": "shop"})
-    add(scripted, "other-tool", 9, tags={f"{OWN}created-by": "other", f"{OWN}source": "shop"})
+    shop = {f"{OWN}source": "shop", f"{OWN}source-id": resource_id(scripted)}
+    add(
+        scripted, "other-tool", 9,
+        tags=shop | {f"{OWN}created-by": "other", f"{OWN}snapshot": "other-tool"},
+    )  # fmt: skip
     add(scripted, "of-crm", 9, instance="crm")
     add(
         scripted, "inherited", 9,
-        tags={f"{OWN}created-by": "pg-backup-action", f"{OWN}source": "shop",
-              f"{OWN}snapshot": "another"},
+        tags=shop | {f"{OWN}created-by": "pg-backup-action", f"{OWN}snapshot": "another"},
     )  # fmt: skip
     add(
         scripted, "of-crm-with-our-tags", 9, instance="crm",
-        tags={f"{OWN}created-by": "pg-backup-action", f"{OWN}source": "shop",
-              f"{OWN}snapshot": "of-crm-with-our-tags"},
+        tags=shop | {f"{OWN}created-by": "pg-backup-action",
+                     f"{OWN}snapshot": "of-crm-with-our-tags"},
     )  # fmt: skip
     scripted.rds.add_snapshot("rds:shop-2026-01-01", kind="automated")
     add(scripted, "not-ready", 9, state="copying")
@@ -103,6 +108,32 @@ def test_what_someone_else_made_stays(cloud: Cloud, scripted: ScriptedAws) -> No
     green(take(cloud, scripted, keep=1))
 
     assert others | {"newest"} == left(scripted)
+
+
+def test_those_of_a_lost_instance_stay_when_another_has_taken_its_name(
+    cloud: Cloud, scripted: ScriptedAws
+) -> None:
+    scripted.rds.add_instance("shop")
+    add(scripted, "before-the-loss", 9, source_id="db-THELOSTONE")
+    add(scripted, "old", 1)
+
+    green(take(cloud, scripted, keep=1))
+
+    assert {"before-the-loss", "newest"} == left(scripted)
+
+
+def test_those_of_an_instance_of_the_same_name_in_the_region_of_the_copies_stay(
+    cloud: Cloud, scripted: ScriptedAws
+) -> None:
+    scripted.rds.add_instance("shop")
+    scripted.rds.add_instance("shop", region=ELSEWHERE)
+    there = resource_id(scripted, "shop", ELSEWHERE)
+    add(scripted, "its-own", 9, region=ELSEWHERE, source_id=there)
+    add(scripted, "old-copy", 1, region=ELSEWHERE)
+
+    green(take(cloud, scripted, keep=1, copy_to_region=ELSEWHERE, copy_kms_key_id=KEY_ELSEWHERE))
+
+    assert {"its-own", "newest"} == left(scripted, ELSEWHERE)
 
 
 def test_more_snapshots_than_fit_on_a_page_are_looked_at(
@@ -167,6 +198,31 @@ def test_what_cannot_be_deleted_right_now_is_left_to_the_next_run(
     (warning,) = made.warnings
     assert "Old snapshots are still there" == warning.title
     assert {"old", "newest"} == left(scripted)
+
+
+def test_one_that_cannot_be_deleted_does_not_keep_the_others(
+    cloud: Cloud, scripted: ScriptedAws
+) -> None:
+    scripted.rds.add_instance("shop")
+    add(scripted, "in-use", 3)
+    add(scripted, "old", 2)
+    scripted.fail("rds:DeleteDBSnapshot", "InvalidDBSnapshotState", "it is in use", times=1)
+
+    made = green(take(cloud, scripted, keep=1))
+
+    assert ["Old snapshots are still there"] == [each.title for each in made.warnings]
+    assert {"in-use", "newest"} == left(scripted)
+
+
+def test_a_late_copy_of_an_old_one_is_old(cloud: Cloud, scripted: ScriptedAws) -> None:
+    scripted.rds.add_instance("shop")
+    add(scripted, "old", 9)
+    add(scripted, "yesterday", 1)
+    thing(scripted, "old").description["SnapshotCreateTime"] = datetime.now(UTC)
+
+    green(take(cloud, scripted, keep=2))
+
+    assert {"yesterday", "newest"} == left(scripted)
 
 
 def test_one_that_someone_deletes_at_the_same_time_is_no_trouble(

@@ -50,10 +50,14 @@ class Lifecycle:
 
 @dataclass(frozen=True, slots=True)
 class ReplicationRule:
-    """An enabled rule; `destination` is the bucket's ARN."""
+    """An enabled rule; `destination` is the bucket's ARN.
+
+    `takes_kms`: objects that are encrypted with a key of KMS are copied too.
+    """
 
     meant: ObjectFilter
     destination: str
+    takes_kms: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +90,20 @@ def read_replication(answer: Document) -> Replication:
     rules = (each for each in document.get("Rules", ()) if each["Status"] == "Enabled")
     return Replication(
         rules=tuple(
-            ReplicationRule(object_filter(each), str(each["Destination"]["Bucket"]))
+            ReplicationRule(
+                object_filter(each), str(each["Destination"]["Bucket"]), _takes_kms(each)
+            )
             for each in rules
         ),
         document=document,
     )
+
+
+def _takes_kms(document: Document) -> bool:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-config-for-kms-objects.html"""
+    criteria = document.get("SourceSelectionCriteria") or {}
+    told: Document = criteria.get("SseKmsEncryptedObjects") or {}
+    return told.get("Status") == "Enabled"
 
 
 def _lifecycle_rule(document: Document) -> LifecycleRule:

@@ -39,12 +39,14 @@ class Decision:
     """What IAM would answer: allowed, implicitDeny or explicitDeny.
 
     `limited_by` is what takes away an allowance: a permissions boundary, or the organisation.
+    `depends_on` are condition keys of the policies that the question brought no value for.
     """
 
     action: str
     resource: str
     verdict: str
     limited_by: str | None = None
+    depends_on: tuple[str, ...] = ()
 
     @property
     def is_allowed(self) -> bool:
@@ -117,9 +119,18 @@ class Simulation:
             )
             told = [result for page in pages for result in page["EvaluationResults"]]
         return [
-            Decision(each["EvalActionName"], resource, each["EvalDecision"], _limit(each))
+            Decision(
+                each["EvalActionName"], resource, each["EvalDecision"], _limit(each), _missing(each)
+            )
             for each in told
         ]
+
+
+def _missing(told: Mapping[str, Any]) -> tuple[str, ...]:
+    """https://docs.aws.amazon.com/IAM/latest/APIReference/API_ResourceSpecificResult.html"""
+    results = (told, *told.get("ResourceSpecificResults", ()))
+    keys = (key for each in results for key in each.get("MissingContextValues", ()))
+    return tuple(sorted(set(keys)))
 
 
 def _limit(told: Mapping[str, Any]) -> str | None:

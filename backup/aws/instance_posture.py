@@ -11,6 +11,8 @@ from backup.aws.refusals import Attempt, explained
 from backup.aws.session import AwsSession
 from backup.errors import AccessError
 
+# https://docs.aws.amazon.com/AmazonRDS/latest/APIReference/API_DBParameterGroupStatus.html
+_PENDING = "pending-reboot"
 STANDARD_SUPPORT = "open-source-rds-standard-support"
 
 
@@ -67,7 +69,12 @@ def newest_snapshot(session: AwsSession, database: Database) -> datetime | None:
         for made_by in ("manual", "awsbackup"):
             for page in pages.paginate(SnapshotType=made_by, **subject):
                 done = (each for each in page[listed] if each["Status"] == AVAILABLE)
-                times += [each["SnapshotCreateTime"] for each in done]
+                # A copy that is made today may be of a snapshot of last month; RDS tells so of
+                # instances, and nothing of clusters.
+                times += [
+                    each.get("OriginalSnapshotCreateTime") or each["SnapshotCreateTime"]
+                    for each in done
+                ]
     return max(times, default=None)
 
 
@@ -99,6 +106,41 @@ def parameters(
         for each in told
         if each["ParameterName"] in wanted and "ParameterValue" in each
     )
+
+
+def restarts_wanted(session: AwsSession, database: Database) -> tuple[str, ...]:
+    """The instances whose parameter groups are in force only after a restart, by their names.
+
+    Raises AccessError.
+    """
+    name, found = database.identifier, []
+    if isinstance(database, Cluster):
+        attempt = rds_attempt(
+            session,
+            f"cannot see whether the parameters of {name} are in force",
+            "rds:DescribeDBClusters",
+            rds_arn(session, "cluster", name),
+        )
+        with explained(attempt):
+            answer = session.client("rds").describe_db_clusters(DBClusterIdentifier=name)
+        found += [
+            each["DBInstanceIdentifier"]
+            for each in answer["DBClusters"][0].get("DBClusterMembers", [])
+            if each.get("DBClusterParameterGroupStatus") == _PENDING
+        ]
+    for member in database.members if isinstance(database, Cluster) else (name,):
+        attempt = rds_attempt(
+            session,
+            f"cannot see whether the parameters of {member} are in force",
+            "rds:DescribeDBInstances",
+            rds_arn(session, "db", member),
+        )
+        with explained(attempt):
+            answer = session.client("rds").describe_db_instances(DBInstanceIdentifier=member)
+        groups = answer["DBInstances"][0].get("DBParameterGroups", [])
+        if any(each.get("ParameterApplyStatus") == _PENDING for each in groups):
+            found.append(member)
+    return tuple(dict.fromkeys(found))
 
 
 def engine_version(session: AwsSession, engine: str, version: str) -> EngineVersion:

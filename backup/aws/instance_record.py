@@ -140,12 +140,20 @@ def newest(
 ) -> InstanceRecord | None:
     """The newest record of an instance, or of the cluster of that name; None where there is none.
 
-    Raises AccessError, and StorageError for one that cannot be read.
+    One that cannot be read does not hide those before it. Raises AccessError, and StorageError
+    where there is none but such.
     """
+    unreadable: StorageError | None = None
     for entry in reversed(entries(prefix, identifier, bucket.list(folder(prefix, identifier)))):
-        record = decode(bucket.read(entry.key), bucket.uri(entry.key))
+        try:
+            record = decode(bucket.read(entry.key), bucket.uri(entry.key))
+        except StorageError as error:
+            unreadable = unreadable or error
+            continue
         if isinstance(record.database, Cluster) == is_cluster:
             return record
+    if unreadable:
+        raise unreadable
     return None
 
 
@@ -168,8 +176,8 @@ def decode(content: bytes, uri: str) -> InstanceRecord:
         raise StorageError(
             f"{uri} is no record of an instance",
             detail=str(error),
-            hint="an earlier record in the same folder may do: remove this one, or use the"
-            " version of the action that wrote it",
+            hint="no earlier record in the same folder does: use the version of the action that"
+            " wrote it, or restore by hand, with every setting",
         ) from error
 
 

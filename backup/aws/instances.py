@@ -14,6 +14,7 @@ from typing import Any
 from backup.aws.permissions import partition
 from backup.aws.refusals import Attempt, Remedy, explained
 from backup.aws.session import AwsSession
+from backup.aws.uncopied import uncopied
 from backup.errors import AccessError, InputError
 
 AVAILABLE = "available"
@@ -82,7 +83,8 @@ class Upkeep:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One RDS instance; `cluster` names the cluster that it is a member of."""
+    """One RDS instance; `cluster` names the cluster that it is a member of. `uncopied` says in
+    words what a restore does not give to a new one; None where an older record does not tell."""
 
     identifier: str
     arn: str
@@ -106,6 +108,7 @@ class Instance:
     has_iam_login: bool
     has_deletion_protection: bool
     tags: Tags
+    uncopied: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,7 @@ class Cluster:
     has_iam_login: bool
     has_deletion_protection: bool
     tags: Tags
+    uncopied: tuple[str, ...] | None
 
 
 Database = Instance | Cluster
@@ -203,6 +207,7 @@ def instance_of(told: Mapping[str, Any]) -> Instance:
         has_iam_login=bool(told.get("IAMDatabaseAuthenticationEnabled")),
         has_deletion_protection=bool(told.get("DeletionProtection")),
         tags=tags_of(told),
+        uncopied=uncopied(told),
     )
 
 
@@ -242,6 +247,7 @@ def cluster_of(told: Mapping[str, Any]) -> Cluster:
         has_iam_login=bool(told.get("IAMDatabaseAuthenticationEnabled")),
         has_deletion_protection=bool(told.get("DeletionProtection")),
         tags=tags_of(told),
+        uncopied=uncopied(told),
     )
 
 

@@ -18,6 +18,7 @@ from backup.errors import AccessError
 class SubnetRoute:
     """The route table of a subnet. `association` is None where it is the VPC's main table.
 
+    `table` is empty where EC2 shows none, as to an account that the VPC is only shared with.
     `gateway` is the internet gateway that the table leads to, None for a private subnet.
     """
 

@@ -13,17 +13,18 @@ Tags = tuple[tuple[str, str], ...]
 class ObjectFilter:
     """Objects whose key begins with `prefix` and which bear all `tags`.
 
-    `limits_sizes`: only those above or below a size, so never whole backups for certain.
+    `limits_more`: only those above or below a size, or reached through one access point, so never
+    whole backups for certain.
     """
 
     prefix: str
     tags: Tags = ()
-    limits_sizes: bool = False
+    limits_more: bool = False
 
     def covers(self, prefix: str, tags: Tags) -> bool:
         """Whether every object below `prefix` is meant, where each bears `tags`."""
         return (
-            prefix.startswith(self.prefix) and set(self.tags) <= set(tags) and not self.limits_sizes
+            prefix.startswith(self.prefix) and set(self.tags) <= set(tags) and not self.limits_more
         )
 
     def touches(self, prefix: str, tags: Tags) -> bool:
@@ -45,8 +46,10 @@ def object_filter(rule: Mapping[str, Any]) -> ObjectFilter:
     return ObjectFilter(
         prefix=str(prefix),
         tags=tuple((str(each["Key"]), str(each["Value"])) for each in tags),
-        limits_sizes=any(
-            each.get("ObjectSizeGreaterThan") or "ObjectSizeLessThan" in each
+        limits_more=any(
+            each.get("ObjectSizeGreaterThan")
+            or "ObjectSizeLessThan" in each
+            or "AccessPointArn" in each
             for each in (given, together)
         ),
     )

@@ -216,7 +216,8 @@ class Snapshots:
             arn=str(told[f"{words.snapshot}Arn"]),
             status=str(told["Status"]),
             source=str(told[f"{words.source}Identifier"]),
-            taken=told.get("SnapshotCreateTime"),
+            # A copy has a time of its own, and is as old as what it is a copy of.
+            taken=told.get("OriginalSnapshotCreateTime") or told.get("SnapshotCreateTime"),
             percent=None if percent is None else int(percent),
             tags=tags_of(told),
         )

@@ -54,10 +54,12 @@ def _takes_in(selector: Mapping[str, Any], objects_arn: str) -> bool:
 def _takes_in_advanced(selector: Mapping[str, Any], objects_arn: str) -> bool:
     """https://docs.aws.amazon.com/awscloudtrail/latest/APIReference/API_AdvancedFieldSelector.html
 
-    Any field beyond the three known ones leaves events out.
+    Any field beyond the three known ones leaves events out, and so does any `Not…`.
     """
     fields = {each["Field"]: each for each in selector.get("FieldSelectors", ())}
     if fields.keys() - {"eventCategory", "resources.type", "resources.ARN"}:
+        return False
+    if any(each[name] for each in fields.values() for name in each if name.startswith("Not")):
         return False
     kind, where = fields.get("resources.type", {}), fields.get("resources.ARN")
     return _OBJECTS in kind.get("Equals", ()) and (

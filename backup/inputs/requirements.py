@@ -44,8 +44,10 @@ def _source(reader: Reader, settings: Settings) -> None:
         # RDS's own secrets hold these too.
         if not value and not source.password_secret_id and not reader.given("database-url"):
             reader.fault(name, "is missing", f"name it, as in {name}: {example}")
-    if source.iam_auth and "," in (source.port or ""):
-        reader.fault("port", "is a list, and a login token is for one port", "give one port")
+    for name, given in (("host", source.host), ("port", source.port)):
+        if source.iam_auth and "," in (given or ""):
+            reader.fault(name, f"is a list, and a login token is for one {name}",
+                         f"give one {name}")  # fmt: skip
     if source.iam_auth and not source.user:
         reader.fault("user", "is missing, and iam-auth needs it", "name a user with rds_iam")
 

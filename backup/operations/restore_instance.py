@@ -65,7 +65,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
             past = _keep(plan, made, began, seconds, answer, bucket, session, settings, console,
                          environment)  # fmt: skip
         with phases.phase("Set it up"):
-            making.set_up()
+            making.set_up(watch)
             state, left = making.until_settled(watch)
             for each in left:
                 text = f"asked for {each.wanted}, and RDS shows {each.found}"

@@ -90,7 +90,7 @@ def _order(settings: Settings, source: Source, environment: Mapping[str, str]) -
     # RDS keeps names in small letters, whatever was typed.
     name = (options.name or made_name(identifier, what, datetime.now(UTC), longest)).lower()
     by_rds = options.via == "rds"
-    tags = (*options.tags, *own_tags(name if by_rds else None, identifier, what))
+    tags = (*options.tags, *own_tags(name if by_rds else None, source.database, what))
     if by_rds and source.database.upkeep.copies_tags:  # AWS Backup copies them itself
         tags = with_inherited(tags, source.database.tags)
     return Order(settings.rds, name, tags, options)

@@ -134,8 +134,8 @@ _HINTS = (
     ),
     (
         "row-level security",
-        "the user sees only some of the rows: ALTER ROLE backup_user BYPASSRLS;"
-        " on RDS by rds_superuser",
+        "the user sees only some of the rows: ALTER ROLE backup_user BYPASSRLS; or, where nobody"
+        " may give that, GRANT the role that owns the tables TO backup_user",
     ),
     (
         "permission denied",

@@ -18,8 +18,7 @@ SELECT pg_catalog.current_setting('server_version'),
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p')
         AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'),
-       pg_catalog.clock_timestamp(),
-       pg_catalog.pg_is_in_recovery()
+       pg_catalog.clock_timestamp()
 """
 
 
@@ -33,7 +32,6 @@ class FirstAnswer:
     database_bytes: int
     tables: int
     time: datetime
-    is_read_only: bool
 
 
 def first_answer(connection: Connection) -> FirstAnswer:
@@ -46,6 +44,6 @@ def first_answer(connection: Connection) -> FirstAnswer:
             detail=str(error).strip(),
             hint="look at its log in the RDS console: it may still be recovering",
         ) from error
-    version, database, size, tables, time, recovering = row
+    version, database, size, tables, time = row
     # Distributions append their own to the version: "17.6 (Debian 17.6-1)".
-    return FirstAnswer(str(version).split()[0], database, size, tables, time, recovering)
+    return FirstAnswer(str(version).split()[0], database, size, tables, time)

@@ -41,6 +41,10 @@ WHERE c.relkind IN ('r', 'p', 'f', 'm', 'v', 'S')
                     AND member.objid = c.oid AND member.objsubid = 0 AND member.deptype = 'e')
 ORDER BY n.nspname, c.relname
 """
+_EXTENSION_TABLES = """
+SELECT c.oid, c.relnamespace FROM pg_catalog.pg_class c
+WHERE c.oid IN (SELECT unnest(e.extconfig) FROM pg_catalog.pg_extension e)
+"""
 _EXTENSIONS = """
 SELECT e.extname, e.extversion, n.nspname FROM pg_catalog.pg_extension e
 JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace ORDER BY e.extname
@@ -66,13 +70,16 @@ class _Chosen:
 
     def holds(self, relation: _Found) -> bool:
         """As selectDumpableTable() in src/bin/pg_dump/pg_dump.c: tables override schemas."""
-        if relation.oid in self.exclude_tables:
+        return self.covers(relation.oid, relation.schema_oid)
+
+    def covers(self, table: int, schema: int) -> bool:
+        if table in self.exclude_tables:
             return False
         if self.tables is not None:
-            return relation.oid in self.tables
-        if relation.schema_oid in self.exclude_schemas:
+            return table in self.tables
+        if schema in self.exclude_schemas:
             return False
-        return self.schemas is None or relation.schema_oid in self.schemas
+        return self.schemas is None or schema in self.schemas
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,23 @@ def read_inventory(connection: Connection, selection: Selection) -> Inventory:
         )
     except psycopg.Error as error:
         raise source_failure(error, "reading the inventory") from error
+
+
+def extension_tables(connection: Connection, selection: Selection) -> list[int]:
+    """Tables of extensions whose rows the dump holds, for they are marked as the user's: their
+    oids, and those of sequences that are marked so. Raises as `read_inventory`.
+
+    As processExtensionTables() in src/bin/pg_dump/pg_dump.c.
+    """
+    try:
+        chosen = _choose(connection, selection)
+        without = chosen.exclude_tables | oids_of_tables(
+            connection, "exclude-table-data", selection.exclude_table_data, strict=False
+        )
+        marked = connection.execute(_EXTENSION_TABLES).fetchall()
+    except psycopg.Error as error:
+        raise source_failure(error, "reading the inventory") from error
+    return [oid for oid, schema in marked if oid not in without and chosen.covers(oid, schema)]
 
 
 def _choose(connection: Connection, selection: Selection) -> _Chosen:

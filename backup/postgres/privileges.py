@@ -62,11 +62,10 @@ SELECT n.nspname, c.relname, c.relkind::text,
             ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END,
        c.relkind = 'r' AND c.relrowsecurity AND pg_catalog.row_security_active(c.oid)
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN unnest(%(schemas)s::text[], %(names)s::text[]) AS given (schema, name)
+  ON given.schema = n.nspname::text AND given.name = c.relname::text
 WHERE c.relkind IN ('r', 'p', 'S')
-  AND ((n.nspname::text, c.relname::text) IN
-         (SELECT given.schema, given.name
-          FROM unnest(%(schemas)s::text[], %(names)s::text[]) AS given (schema, name))
-       OR %(all)s AND c.oid IN (SELECT unnest(e.extconfig) FROM pg_catalog.pg_extension e))
+  AND (given.name IS NOT NULL OR c.oid = ANY (%(extensions)s))
 ORDER BY n.nspname, c.relname
 """
 _WHO = "SELECT current_user::text, pg_catalog.current_database()::text"
@@ -84,17 +83,21 @@ _BY_FUNCTION = "pg_catalog.has_largeobject_privilege(l.oid, 'SELECT')"
 
 
 def read_privileges(
-    connection: Connection, inventory: Inventory, with_data: Sequence[Relation], *, whole: bool
+    connection: Connection,
+    inventory: Inventory,
+    with_data: Sequence[Relation],
+    of_extensions: Sequence[int],
 ) -> Privileges:
     """Ask what the login may, in the transaction of `export_snapshot`. Nothing is locked.
 
-    `with_data` are the tables whose rows the dump holds; `whole` is a dump without a selection.
+    `with_data` are the tables whose rows the dump holds, and `of_extensions` those that it holds
+    of extensions besides, by oid.
     Raises AccessError or DumpError.
     """
     given = {
         "schemas": [each.schema for each in inventory.relations],
         "names": [each.name for each in inventory.relations],
-        "all": whole,
+        "extensions": list(of_extensions),
     }
     try:
         user, database = _one(connection, _WHO)

@@ -27,6 +27,8 @@ CONNECT_SECONDS = 8.0
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 # What libpq offers where sslnegotiation is direct.
 _ALPN = "postgresql"
+# X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL's include/openssl/x509_vfy.h.in.
+OTHER_ADDRESS = 64
 SYSTEM = "system"
 
 
@@ -185,6 +187,8 @@ def look_at_tls(way: Way, source: Source, *, roots: str | None, checks_name: boo
         with _shaken(way, believing, direct):
             return ServerTls(protocol, certificate)
     except ssl.SSLCertVerificationError as error:
+        if error.verify_code == OTHER_ADDRESS and _names_the_address(certificate, way.name):
+            return ServerTls(protocol, certificate)
         return ServerTls(protocol, certificate, error.verify_message, error.verify_code)
     except (ssl.SSLError, OSError) as error:
         return ServerTls(protocol, certificate, f"the roots in {roots} cannot be used: {error}")
@@ -240,6 +244,26 @@ def _read(way: Way, content: bytes, direct: bool) -> Certificate | None:
         names=tuple(str(value) for _, value in said.get("subjectAltName", ())),
         until=datetime.fromtimestamp(ssl.cert_time_to_seconds(said["notAfter"]), UTC),
     )
+
+
+def _names_the_address(certificate: Certificate | None, address: str) -> bool:
+    """Whether it has an address among its host names or as its common name, as libpq allows.
+
+    https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-CERTIFICATES
+    """
+    if certificate is None:
+        return False
+    return address in certificate.names or (
+        address == certificate.subject and not any(map(_is_address, certificate.names))
+    )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _name(parts: Any) -> str:

@@ -74,7 +74,18 @@ def to_read_large_objects(privileges: Privileges) -> str:
 
 
 def to_see_all_rows(privileges: Privileges) -> str:
-    return f"ALTER ROLE {identifier(privileges.user)} BYPASSRLS;"
+    """Not every server has somebody who may run it.
+
+    https://www.postgresql.org/docs/current/sql-alterrole.html
+    """
+    user = identifier(privileges.user)
+    return (
+        f"ALTER ROLE {user} BYPASSRLS;\n"
+        "-- to be run by who has it, before 16 by a superuser; where there is nobody (as RDS may"
+        " have it):\n"
+        f"-- GRANT the role that owns the tables TO {user}, which then may write to them too; not"
+        " enough where they FORCE ROW LEVEL SECURITY"
+    )
 
 
 def to_connect_often(kind: str, name: str) -> str:

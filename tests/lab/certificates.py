@@ -24,9 +24,15 @@ class Certificates:
 
 
 def issue_certificates(
-    folder: Path, names: Sequence[str] = ("localhost", "127.0.0.1"), *, days: int = 2
+    folder: Path,
+    names: Sequence[str] = ("localhost", "127.0.0.1"),
+    *,
+    days: int = 2,
+    host_names: Sequence[str] = (),
 ) -> Certificates:
     """A new authority and a server certificate for `names` (host names and addresses).
+
+    The first is its common name; `host_names` are names that stay such even if they are addresses.
 
     It is good for so many days; for a negative number it has expired so many days ago.
     """
@@ -47,7 +53,10 @@ def issue_certificates(
         _builder(_common_name(names[0]), authority_name, key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(
-            x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
+            x509.SubjectAlternativeName(
+                list(map(x509.DNSName, host_names)) or list(map(_general_name, names))
+            ),
+            critical=False,
         )
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(

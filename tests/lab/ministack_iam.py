@@ -56,6 +56,8 @@ def results(
 ) -> str:
     entries = _entries.get() or {}
     members = []
+    unknown = sorted(key for key in _condition_keys(policies) if key.lower() not in entries)
+    missing = "".join(f"<member>{key}</member>" for key in unknown)
     for action in actions:
         context = evaluator.EvalContext(
             principal_arn=principal,
@@ -72,9 +74,20 @@ def results(
             f"<member><EvalActionName>{action}</EvalActionName>"
             f"<EvalResourceName>{resource}</EvalResourceName>"
             f"<EvalDecision>{_VERDICTS.get(verdict, 'implicitDeny')}</EvalDecision>"
-            "<MatchedStatements/><MissingContextValues/></member>"
+            f"<MatchedStatements/><MissingContextValues>{missing}</MissingContextValues></member>"
         )
     return "".join(members)
+
+
+def _condition_keys(policies: Any) -> set[str]:
+    """The keys in the conditions of all statements."""
+    return {
+        key
+        for statements in policies
+        for each in statements
+        for keys in (each.conditions or {}).values()
+        for key in keys
+    }
 
 
 def install() -> None:

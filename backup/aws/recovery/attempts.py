@@ -8,6 +8,10 @@ from backup.aws.work import Unreachable
 from backup.errors import InputError, RestoreError
 
 
+class Busy(RestoreError):
+    """What is new is at work on itself, and takes no order at the moment."""
+
+
 def attempt_at(
     session: AwsSession, identifier: str, action: str, resources: tuple[str, ...], verb: str
 ) -> Attempt:
@@ -24,7 +28,18 @@ def attempt_at(
 
 
 _SUBNETS = "db-subnet-group: a subnet group of this region, with subnets in two zones or more"
+# "Database instance is not in available state": RDS backs a new one up, or configures its
+# monitoring, as soon as it has called it available.
+_BUSY = Remedy(Busy, "ask again once it is available")
+_GONE = Remedy(InputError, "someone has deleted it in the meantime: name another one")
 _REMEDIES: dict[str, Remedy] = {
+    "InvalidDBInstanceState": _BUSY,
+    "InvalidDBInstanceStateFault": _BUSY,
+    "InvalidDBClusterStateFault": _BUSY,
+    "DBSnapshotNotFound": _GONE,
+    "DBClusterSnapshotNotFoundFault": _GONE,
+    "DBInstanceAutomatedBackupNotFound": _GONE,
+    "DBClusterAutomatedBackupNotFoundFault": _GONE,
     "DBInstanceNotFound": Remedy(InputError, "look whether someone deleted it"),
     "DBClusterNotFoundFault": Remedy(InputError, "look whether someone deleted it"),
     "DBInstanceAlreadyExists": Remedy(InputError, "give another name with new-instance"),
@@ -41,6 +56,15 @@ _REMEDIES: dict[str, Remedy] = {
     ),
     "DBClusterParameterGroupNotFound": Remedy(
         InputError, "db-parameter-group: a cluster parameter group of this region"
+    ),
+    "NetworkTypeNotSupported": Remedy(
+        InputError, "db-subnet-group: one whose subnets have IPv6 too, as those of the old one had"
+    ),
+    "OptionGroupNotFoundFault": Remedy(
+        InputError,
+        "make the option group again (for PostgreSQL it has no options):\naws rds"
+        " create-option-group --engine-name postgres --major-engine-version MAJOR"
+        " --option-group-name NAME --option-group-description restored",
     ),
     "InvalidRestoreFault": Remedy(
         InputError, "restore-time: latest, or a time that the automated backups reach back to"

@@ -83,6 +83,12 @@ def _check_arn(arn: str, *, is_cluster: bool) -> None:
 
 def _newest(session: AwsSession, identifier: str, *, is_cluster: bool) -> SnapshotPoint:
     points = _described(session, {}, identifier, is_cluster=is_cluster)
+    if not is_cluster:
+        # "If you don't specify a SnapshotType value, then both automated and manual snapshots are
+        # returned": API_DescribeDBSnapshots. Those of AWS Backup are of a third type.
+        asked = {"DBInstanceIdentifier": identifier, "SnapshotType": "awsbackup"}
+        points += _described(session, asked, identifier, is_cluster=is_cluster)
+    points = [each for each in points if "postgres" in each.engine]
     ready = [each for each in points if each.status == AVAILABLE]
     if ready:
         return max(ready, key=lambda each: each.taken)

@@ -18,7 +18,7 @@ from backup.wording import count, duration
 
 ARCHIVE_DAYS, KEPT_DAYS = 30, 730
 _ABORT_DAYS, _MOST_ABORT_DAYS = 2, 7
-_NONCURRENT_DAYS = 30
+_NONCURRENT_DAYS, _LEAST_NONCURRENT_DAYS = 30, 7
 
 _RULE_NAME = "pg-backups"
 
@@ -116,6 +116,13 @@ class LifecycleRules:
 
     def _noncurrent(self) -> Check:
         days = self._least(rule.noncurrent_days for rule in self._covering)
+        soon = self._least(rule.noncurrent_days for rule in self._touching)
+        if soon is not None and soon < _LEAST_NONCURRENT_DAYS:
+            reason = (
+                f"what was deleted or overwritten by mistake is gone for good after"
+                f" {count(soon, 'day')}"
+            )
+            return warned(*NONCURRENT, reason, self._fix())
         if days is None:
             reason = (
                 f"no rule for all of {self._where()} expires all of them: what was deleted or has"
@@ -179,6 +186,12 @@ class LifecycleRules:
         expiration = mended.get("Expiration") or {}
         if "Date" in expiration or expiration.get("Days", KEPT_DAYS) < KEPT_DAYS:
             mended["Expiration"] = {"Days": KEPT_DAYS}
+        noncurrent = mended.get("NoncurrentVersionExpiration") or {}
+        if (
+            not noncurrent.get("NewerNoncurrentVersions")
+            and noncurrent.get("NoncurrentDays", _NONCURRENT_DAYS) < _LEAST_NONCURRENT_DAYS
+        ):
+            mended["NoncurrentVersionExpiration"] = {"NoncurrentDays": _NONCURRENT_DAYS}
         if transitions := mended.get("Transitions"):
             mended["Transitions"] = self._readable(transitions)
         return mended

@@ -54,10 +54,12 @@ def replication_checks(
     rules = (
         [each for each in known.rules if each.meant.covers(prefix, bucket.tags)] if known else []
     )
+    encrypted = ", encrypted with a key of KMS as they are" if key else ""
+    rules = [each for each in rules if each.takes_kms or not key]
     if not known or not rules:
         reason = (
-            f"no enabled rule takes in all of s3://{bucket.name}/{prefix}: who destroys this bucket"
-            " destroys every backup"
+            f"no enabled rule takes in all of s3://{bucket.name}/{prefix}{encrypted}: who destroys"
+            " this bucket destroys every backup"
         )
         replica = Replica.of(bucket, session, key)
         return [warned(*_RULE, reason, replica.script(known.document if known else None))]

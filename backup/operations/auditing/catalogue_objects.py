@@ -140,10 +140,25 @@ def orphans(
     told = [f"{each} has no manifest, so it is no backup" for each in folders]
     told += [f"{each.key} is named by none" for each in single]
     where = ("--region", region)
-    fix = [aws("s3", "rm", *where, "--recursive", f"s3://{bucket.name}/{each}") for each in folders]
+    fix = [_removing(each, bucket, region) for each in folders]
     fix += [aws("s3", "rm", *where, f"s3://{bucket.name}/{each.key}") for each in single]
     amount = f"{count(len(lost), 'object')}, {size(sum(each.size for each in lost))}"
     return warned(*ORPHANS, f"{amount}: {named(told)}", "\n".join(fix[:_MOST_IN_FIX]))
+
+
+def _removing(place: str, bucket: BucketSettings, region: str) -> str:
+    """Removes a folder, unless a manifest was there once: who deletes that hides a whole backup."""
+    key = f"{place}{MANIFEST}"
+    earlier = s3api(
+        bucket, region, "list-object-versions", "--prefix", key,
+        "--query", "length([Versions || `[]`, DeleteMarkers || `[]`][])", "--output", "text",
+    )  # fmt: skip
+    remove = aws("s3", "rm", "--region", region, "--recursive", f"s3://{bucket.name}/{place}")
+    back = _bringing_back(_Loss(key, ""), bucket, region)
+    return (
+        f"# brings back a manifest that was deleted, or else removes the folder\n"
+        f'earlier=$({earlier})\nif [ "$earlier" = 0 ]; then {remove}\nelse {back}\nfi'
+    )
 
 
 def _is_left(found: Sequence[ListedObject], now: datetime) -> bool:

@@ -25,10 +25,26 @@ _RULING = (
     "s3:PutBucketPublicAccessBlock",
     "s3:DeleteBucket",
 )
-_RISING = ("iam:PutRolePolicy", "iam:AttachRolePolicy", "iam:UpdateAssumeRolePolicy")
-_KEY_ENDING = ("kms:ScheduleKeyDeletion", "kms:DisableKey")
+_RISING = (
+    "iam:PutRolePolicy",
+    "iam:AttachRolePolicy",
+    "iam:UpdateAssumeRolePolicy",
+    "iam:DeleteRolePolicy",
+    "iam:DetachRolePolicy",
+    "iam:DeleteRolePermissionsBoundary",
+)
+_KEY_ENDING = ("kms:ScheduleKeyDeletion", "kms:DisableKey", "kms:PutKeyPolicy")
 # Optional for a backup: without it sizes are not compared, and a warning says so.
 _OPTIONAL = ("s3:ListBucket",)
+# Keys in conditions of the documented policies, which say nothing of what is forbidden.
+_OWN_KEYS = {
+    "ec2:osuser",
+    "iam:passedtoservice",
+    "kms:grantisforawsresource",
+    "kms:resourcealiases",
+    "kms:viaservice",
+    "s3:prefix",
+}
 _ELSEWHERE = "pg-backup-action-elsewhere"
 
 
@@ -88,11 +104,8 @@ def permissions(id: str, title: str, role: str, wanted: list[Wanted]) -> Check:
         return passed(id, title, f"{role_name(role)} may do all that a backup takes")
     told = "; ".join(_told(each) for each in refused)
     missing = {each.action for each in refused}
-    statements = [
-        _only(one.grant, missing & {each.action for each in one.decisions}).statement()
-        for one in wanted
-        if missing & {each.action for each in one.decisions}
-    ]
+    # All of it: what an earlier fix put under this name must not be lost by the next one.
+    statements = [one.grant.statement() for one in wanted]
     fix = _policy(role, "pg-backup-action-allow", statements)
     hindered = [each for each in refused if each.limited_by or each.verdict == "explicitDeny"]
     if hindered:
@@ -107,26 +120,46 @@ def permissions(id: str, title: str, role: str, wanted: list[Wanted]) -> Check:
 
 def excess(id: str, title: str, role: str, forbidden: list[Decision]) -> Check:
     allowed = [each for each in forbidden if each.is_allowed]
-    if not allowed:
+    unsure = [each for each in forbidden if may_be_allowed(each)]
+    if not allowed and not unsure:
         reason = f"{role_name(role)} can neither destroy backups nor change what protects them"
         return passed(id, title, reason)
-    told = ", ".join(each.action for each in allowed)
     by_resource: dict[str, list[str]] = {}
-    for each in allowed:
+    # All that was asked: what an earlier fix denied under this name stays denied.
+    for each in forbidden:
         by_resource.setdefault(_whole(each), []).append(each.action)
     statements = [
         {"Effect": "Deny", "Action": actions, "Resource": resource}
         for resource, actions in by_resource.items()
     ]
     fix = _policy(role, "pg-backup-action-never", statements)
+    if not allowed:
+        return warned(id, title, _under_conditions(role, unsure), fix)
+    told = ", ".join(each.action for each in allowed)
     return failed(id, title, f"who has the keys of {role_name(role)} can undo backups: {told}", fix)
+
+
+def may_be_allowed(decision: Decision) -> bool:
+    """Whether a condition of a policy might let it through that the question said nothing of.
+
+    A backup's own requests bring the keys that the documented policy asks for.
+    """
+    asked = {key.lower() for key in decision.depends_on} - _OWN_KEYS
+    return decision.verdict == "implicitDeny" and not decision.limited_by and bool(asked)
+
+
+def _under_conditions(role: str, unsure: list[Decision]) -> str:
+    actions = ", ".join(dict.fromkeys(each.action for each in unsure))
+    keys = ", ".join(sorted({key for each in unsure for key in each.depends_on}))
+    return f"whether {role_name(role)} may use {actions} depends on conditions ({keys})"
 
 
 def elsewhere(
     id: str, title: str, role: str, scope: PolicyScope, decisions: list[Decision]
 ) -> Check:
     allowed = [each for each in decisions if each.is_allowed]
-    if not allowed:
+    unsure = [each for each in decisions if may_be_allowed(each)]
+    if not allowed and not unsure:
         return passed(id, title, f"{role_name(role)} has no business outside of {scope.objects()}")
     own = [each for each in allowed if each.resource.startswith(f"{scope.bucket_arn}/")]
     told = ", ".join(dict.fromkeys(each.action for each in allowed))
@@ -136,7 +169,12 @@ def elsewhere(
         "Action": "s3:*",
         "NotResource": [scope.bucket_arn, scope.objects()],
     }
-    fix = _policy(role, "pg-backup-action-only-here", [deny])
+    fix = "# a role that backs up to several buckets needs each of them in NotResource\n" + _policy(
+        role, "pg-backup-action-only-here", [deny]
+    )
+    if not allowed:
+        reason = _under_conditions(role, unsure) + " outside of the prefix"
+        return warned(id, title, reason, fix)
     reason = f"{role_name(role)} may use {told} in {where}: a policy has wildcard resources"
     return (warned if own == allowed else failed)(id, title, reason, fix)
 
@@ -149,11 +187,6 @@ def _told(decision: Decision) -> str:
 def _hindrance(decision: Decision) -> str:
     by = decision.limited_by or "a Deny in one of the role's policies"
     return f"{decision.action} is taken away by {by}"
-
-
-def _only(grant: Grant, actions: set[str]) -> Grant:
-    kept = tuple(each for each in grant.actions if each in actions)
-    return Grant(grant.sid, kept, grant.resources, grant.condition)
 
 
 def _whole(decision: Decision) -> str:

@@ -58,7 +58,6 @@ def _narrowed(entrance: Entrance, ends: list[str], origin: Origin, audience: str
     kept = {
         operator: {key: value for key, value in keys.items() if key.lower() not in replaced}
         for operator, keys in (raw.get("Condition") or {}).items()
-        if not operator.startswith("ForAllValues:") and not operator.endswith("IfExists")
     }
     conditions = {operator: keys for operator, keys in kept.items() if keys}
     for operator, keys in _conditions(provider, ends, origin, audience).items():

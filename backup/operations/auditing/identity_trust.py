@@ -119,6 +119,8 @@ def _forms_let_in(entrance: Entrance, origin: Origin) -> set[Form]:
 
 def _admitted(condition: Condition, value: str, origin: Origin) -> list[Form]:
     """The forms that a value admits; one with wildcards in the name may admit both."""
+    if not condition.has_wildcards and ("*" in value or "?" in value):
+        return []  # StringEquals takes them for what they are, and no sub has them
     if named := form(condition, value, origin):
         return [named]
     rest = value.split(":", 2)[2:] or [origin.subject]

@@ -11,12 +11,13 @@ from backup.aws.instance_posture import (
     free_bytes,
     newest_snapshot,
     parameters,
+    restarts_wanted,
     support_ends,
 )
 from backup.aws.instances import Cluster, Instance, describe_cluster, describe_instance
 from backup.aws.network import subnet_routes
 from backup.aws.session import AwsSession
-from backup.checks import Answer, Check, Known, T, Unanswered, ask, failed
+from backup.checks import Answer, Check, Known, Status, T, Unanswered, ask, failed
 from backup.errors import InputError
 from backup.operations.auditing import instance_engine as engine
 from backup.operations.auditing import instance_rules as rules
@@ -142,7 +143,8 @@ def _about_subnets(session: AwsSession, subject: Subject) -> Check:
 
 def _about_parameters(session: AwsSession, subject: Subject) -> list[Check]:
     answer = ask(lambda: _parameters(session, subject))
-    return [
+    waiting = ask(lambda: restarts_wanted(session, subject.database))
+    found = [
         _judged(
             "instance.tls",
             answer,
@@ -159,6 +161,12 @@ def _about_parameters(session: AwsSession, subject: Subject) -> list[Check]:
             lambda id, title, given: engine.parameters(id, title, subject, given),
         ),
     ]
+    if isinstance(waiting, Unanswered):
+        return [
+            waiting.check(each.id, each.title) if each.status is Status.PASS else each
+            for each in found
+        ]
+    return [engine.once_restarted(each, subject, waiting.value) for each in found]
 
 
 def _parameters(session: AwsSession, subject: Subject) -> list[Parameter]:

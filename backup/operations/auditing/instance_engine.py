@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 from backup.aws.instance_posture import EngineVersion, Parameter, Upgrade
-from backup.checks import Check, failed, passed, warned
+from backup.checks import Check, Status, failed, passed, warned
 from backup.errors import DumpError
 from backup.model import Client, ServerVersion
 from backup.operations.auditing.rds_subject import Subject
@@ -68,6 +68,22 @@ def parameters(id: str, title: str, subject: Subject, given: Sequence[Parameter]
     return (warned if set(wrong) <= set(_MILD) else failed)(id, title, reason, fix)
 
 
+def once_restarted(check: Check, subject: Subject, names: Sequence[str]) -> Check:
+    """The check, and a warning in place of a pass where its group is not in force yet.
+
+    https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_WorkingWithParamGroups.html
+    """
+    if check.status is not Status.PASS or not names:
+        return check
+    reason = f"{check.reason}; but {', '.join(names)} takes its parameters over at a restart only"
+    return warned(check.id, check.title, reason, "\n".join(_restart(subject, names)))
+
+
+def _restart(subject: Subject, names: Sequence[str]) -> list[str]:
+    restart = [subject.rds(f"reboot-db-instance --db-instance-identifier {each}") for each in names]
+    return ["# a restart, which takes a minute or so", *restart]
+
+
 def set_parameter(subject: Subject, name: str, value: str, present: Parameter | None) -> str:
     """The commands that set a parameter, in a group of its own where the default one is used."""
     of_cluster = present.of_cluster if present else subject.is_cluster
@@ -94,11 +110,7 @@ def set_parameter(subject: Subject, name: str, value: str, present: Parameter | 
         attach = f"--{kind}-parameter-group-name {own}"
         lines = [create, *lines, subject.modify(attach)]
     if not at_once:
-        lines.append("# a restart, which takes a minute or so")
-        lines += [
-            subject.rds(f"reboot-db-instance --db-instance-identifier {each.identifier}")
-            for each in subject.members
-        ]
+        lines += _restart(subject, [each.identifier for each in subject.members])
     return "\n".join(lines)
 
 

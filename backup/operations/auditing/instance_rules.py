@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from backup.aws.instances import Instance
 from backup.aws.network import SubnetRoute
-from backup.checks import Check, failed, passed, warned
+from backup.checks import Check, Status, failed, passed, warned
 from backup.operations.auditing.rds_subject import Subject
 
 LEAST_RETENTION_DAYS = 7
@@ -103,6 +103,15 @@ def _anew(subject: Subject) -> str:
 
 def subnets(id: str, title: str, subject: Subject, routes: tuple[SubnetRoute, ...]) -> Check:
     leading = [route for route in routes if route.gateway]
+    if not leading and (not routes or not all(each.table for each in routes)):
+        unseen = ", ".join(each.subnet for each in routes if not each.table) or "its subnets"
+        fix = (
+            "# with the keys of the account that the VPC belongs to\n"
+            f"aws ec2 describe-route-tables --region {subject.region}"
+            f" --filters Name=vpc-id,Values={subject.members[0].network.vpc or ''}"
+        )
+        reason = f"EC2 shows no route table of {unseen}, so nobody knows where they lead"
+        return Check(id, title, Status.UNKNOWN, reason, fix)
     if not leading:
         return passed(id, title, f"none of its {len(routes)} subnets leads to an internet gateway")
     told = ", ".join(f"{each.subnet} ({each.table} to {each.gateway})" for each in leading)

@@ -55,7 +55,10 @@ def _of_databases(bucket: Bucket, settings: Settings, now: datetime) -> list[Che
     for series in answer.value:
         found.append(_age(bucket, series, settings, now))
         if series.backups:
-            found += [_drill(bucket, series, settings, now), _restore(bucket, series, settings)]
+            found += [
+                _drill(bucket, series, settings, now),
+                _restore(bucket, series, settings, now),
+            ]
     return found
 
 
@@ -113,10 +116,15 @@ def _drill(bucket: Bucket, series: Series, settings: Settings, now: datetime) ->
     )
 
 
-def _restore(bucket: Bucket, series: Series, settings: Settings) -> Check:
+def _restore(bucket: Bucket, series: Series, settings: Settings, now: datetime) -> Check:
     id, title = "objectives.restore", f"Time to restore {series.database}"
     tier, most = settings.thaw.tier, settings.audit.max_restore_seconds
-    answer = ask(lambda: next(filter(_is_measured, drilled(bucket, series)), None))
+
+    def last_measured() -> PastDrill | None:
+        past = (each for each in drilled(bucket, series) if _is_past(each.time, now))
+        return next((each for each in past if _is_measured(each)), None)
+
+    answer = ask(last_measured)
     if isinstance(answer, Unanswered):
         return answer.check(id, title)
     if answer.value is None or answer.value.restore_seconds is None:
@@ -163,6 +171,15 @@ def _instance(restored: Restored, most: float) -> Check:
             title,
             f"the record of {restored.time:%Y-%m-%d %H:%M} UTC says no time",
             f"with:\n  operation: restore-instance\n  db-instance: {restored.identifier}",
+        )
+    if not restored.checked:
+        return failed(
+            id,
+            title,
+            f"nobody logged in to the one of {restored.time:%Y-%m-%d %H:%M} UTC, nor to any before"
+            " it, so that no restore was measured",
+            f"with:\n  operation: restore-instance\n  db-instance: {restored.identifier}\n"
+            "  user: backup\n  password: ${{ secrets.BACKUP_PASSWORD }}",
         )
     said = f"{duration(restored.seconds)} measured on {restored.time:%Y-%m-%d}"
     if restored.seconds <= most:

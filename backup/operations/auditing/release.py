@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -24,7 +25,7 @@ def released(settings: AuditSettings, environment: Mapping[str, str]) -> Answer[
         raise InputError(
             f"there is no tag {tag} in {repository.name}",
             detail="GitHub knows no commit under that name",
-            hint="correct release-tag, or push the tag: git push origin " + tag,
+            hint="correct release-tag, or push the tag: git push origin " + shlex.quote(tag),
         )
 
     return ask(made)

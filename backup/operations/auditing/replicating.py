@@ -47,7 +47,7 @@ class Replica:
         rules = [_modern(rule, number) for number, rule in enumerate(_rules(existing), 1)]
         if existing and rules:
             added = self._rule(str(rules[0]["Destination"]["Bucket"]), rules)
-            return self._put(str(existing["Role"]), [*rules, added])
+            return self._beside(str(existing["Role"]), [*rules, added])
         role = f"arn:{self.partition}:iam::{self.account}:role/{self._role}"
         return "\n".join(
             (
@@ -69,6 +69,23 @@ class Replica:
                 self._put(role, [self._rule(self._arn(self._name), [])]),
             )
         )  # fmt: skip
+
+    def _beside(self, role: str, rules: Sequence[Mapping[str, Any]]) -> str:
+        """Puts the rules, the last of them new; a key of KMS must be of the destination's region,
+        which only the bucket itself tells."""
+        put = self._put(role, rules)
+        if not self.kms_key_arn:
+            return put
+        name = str(rules[-1]["Destination"]["Bucket"]).rpartition(":")[2]
+        region = aws(
+            "s3api", "head-bucket", "--bucket", name, "--query", "BucketRegion", "--output", "text"
+        )
+        guessed = self._replica_key
+        told = guessed.replace(f":{self._other_region}:", """:'"$region"':""")
+        return (
+            f"# its role must be allowed kms:Decrypt on {self.kms_key_arn}, and kms:Encrypt on the"
+            f" key of the copies\nregion=$({region})\n{put.replace(guessed, told)}"
+        )
 
     @property
     def _name(self) -> str:

@@ -20,7 +20,7 @@ from backup.operations.drill_record import PastDrill, past_drill
 from backup.operations.finding import Located, read_manifest
 from backup.settings import Settings
 
-_MOST_DRILLS = 400
+_MOST_DRILLS, _MOST_RESTORES = 400, 100
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/intelligent-tiering-overview.html
 _MAY_BE_ARCHIVED = "INTELLIGENT_TIERING"
 _RESTORE = re.compile(r"([A-Za-z][A-Za-z0-9-]*)/restores/([0-9]{8}T[0-9]{6}Z)\.json")
@@ -46,11 +46,15 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """The record of an instance that was restored; `seconds` is what it took."""
+    """The record of an instance that was restored; `seconds` is what it took.
+
+    `checked` is false where nobody has logged in: that measures no restore.
+    """
 
     identifier: str
     time: datetime
     seconds: float | None
+    checked: bool
 
 
 def listed_series(bucket: Bucket, settings: Settings) -> list[Series]:
@@ -122,26 +126,36 @@ def slowest_thaw(bucket: Bucket, series: Series, tier: str) -> tuple[str, Retrie
 
 
 def restored_instances(bucket: Bucket, settings: Settings) -> list[Restored]:
-    """The newest record of each instance that was restored. Raises AccessError or StorageError."""
-    meant = settings.rds.instance or settings.rds.cluster
+    """Of each instance that was restored the newest record that somebody's login has checked, or
+    else the newest. Raises AccessError or StorageError."""
+    meant = (settings.rds.instance or settings.rds.cluster or "").lower()
     root = database_prefix(settings.bucket.prefix, "rds")
-    newest: dict[str, tuple[datetime, str]] = {}
+    found: dict[str, list[tuple[datetime, str]]] = {}
     for each in bucket.list(f"{root}{meant}/restores/" if meant else root):
         if match := _RESTORE.fullmatch(each.key.removeprefix(root)):
             moment = datetime.strptime(match[2], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-            newest[match[1]] = max(newest.get(match[1], (moment, each.key)), (moment, each.key))
-    return [
-        Restored(identifier, moment, _seconds(bucket.read(key)))
-        for identifier, (moment, key) in sorted(newest.items())
-    ]
+            found.setdefault(match[1], []).append((moment, each.key))
+    return [_newest(bucket, *each) for each in sorted(found.items())]
 
 
-def _seconds(content: bytes) -> float | None:
-    """What a record says; None where it is none, for anyone who may write may have written it."""
+def _newest(bucket: Bucket, identifier: str, records: list[tuple[datetime, str]]) -> Restored:
+    newest_first = sorted(records, reverse=True)[:_MOST_RESTORES]
+    read = [_restored(bucket, identifier, *newest_first[0])]
+    for each in newest_first[1:]:
+        if read[-1].checked:
+            break
+        read.append(_restored(bucket, identifier, *each))
+    return read[-1] if read[-1].checked else read[0]
+
+
+def _restored(bucket: Bucket, identifier: str, moment: datetime, key: str) -> Restored:
+    """What a record says; no time where it is none: whoever may write may have written it."""
     try:
-        told = json.loads(content)
+        told = json.loads(bucket.read(key))
     except (ValueError, RecursionError):
-        return None
+        told = None
     seconds = told.get("seconds") if isinstance(told, dict) else None
     is_number = isinstance(seconds, int | float) and 0 <= seconds < float(10**9)
-    return float(seconds) if is_number and seconds is not None else None
+    if not isinstance(told, dict) or seconds is None or not is_number:
+        return Restored(identifier, moment, None, checked=True)
+    return Restored(identifier, moment, float(seconds), checked=told.get("checked") is True)

@@ -16,7 +16,7 @@ from backup.postgres.clients import choose, installed
 from backup.postgres.connection import Connection, Source, pinned
 from backup.postgres.counts import tables_with_data
 from backup.postgres.globals import dump_globals
-from backup.postgres.inventory import read_inventory
+from backup.postgres.inventory import extension_tables, read_inventory
 from backup.postgres.occupancy import Blocker, LockTable, Room, blockers, lock_table, room
 from backup.postgres.privileges import Privileges, read_privileges
 from backup.postgres.remedies import to_connect_often, to_lock_more
@@ -114,8 +114,8 @@ def _examine(connection: Connection, settings: DumpSettings) -> Examined:
     export_snapshot(connection, settings.lock_timeout_ms)
     inventory = read_inventory(connection, selection)
     with_data = tables_with_data(connection, inventory, selection)
-    whole = not selection.schemas and not selection.tables
-    return Examined(inventory, read_privileges(connection, inventory, with_data, whole=whole))
+    of_extensions = extension_tables(connection, selection)
+    return Examined(inventory, read_privileges(connection, inventory, with_data, of_extensions))
 
 
 def _told_inventory(found: Examined) -> Check:

@@ -12,6 +12,7 @@ from backup.checks import Check
 from backup.operations.auditing.setup_course import Course, Step, failed, passed, warned
 from backup.postgres.connection import Source
 from backup.postgres.reaching import (
+    OTHER_ADDRESS,
     Reached,
     ServerTls,
     Way,
@@ -24,7 +25,7 @@ from backup.wording import duration
 
 _SOON = timedelta(days=30)
 # X509_V_ERR_… of OpenSSL's include/openssl/x509_vfy.h.in.
-_EXPIRED, _NOT_YET, _OTHER_NAME, _OTHER_ADDRESS = 10, 9, 62, 64
+_EXPIRED, _NOT_YET, _OTHER_NAME = 10, 9, 62
 
 _THREE_WAYS = """\
 the runner has to be where the database can be reached. Three ways:
@@ -34,6 +35,7 @@ the runner has to be where the database can be reached. Three ways:
 2. an SSH server that reaches it:
    tunnel: ssh://ec2-user@bastion.example.org:22
    tunnel-secret-id: pg-backup/tunnel
+   tunnel-host-key: ssh-ed25519 AAAA…
 3. the image as a task of ECS in the VPC, started by the workflow: aws ecs run-task
 docs/network.md of the action has each of them whole. Then let it in:"""
 
@@ -85,7 +87,9 @@ def _told_network(
         return failed(
             Step.TCP,
             f"the SSH server does not reach {where} ({failures}); the log has what ssh says",
-            f"let the SSH server in:\n{_let_in(source, 'sg-OF-THE-SSH-SERVER')}",
+            "where ssh says “administratively prohibited”, in its sshd_config: AllowTcpForwarding"
+            " local, and no PermitOpen that leaves the database out; else check host and port, and"
+            f" let the SSH server in:\n{_let_in(source, 'sg-OF-THE-SSH-SERVER')}",
         )
     if all(_is_refused(each) for each in bad):
         return failed(
@@ -193,7 +197,7 @@ _RENEW = (
 
 def _mend(source: Source, shown: ServerTls) -> str:
     names = shown.certificate.names if shown.certificate else ()
-    if shown.code in (_OTHER_NAME, _OTHER_ADDRESS) and names:
+    if shown.code in (_OTHER_NAME, OTHER_ADDRESS) and names:
         return f"name the server as its certificate does: host: {names[0]}"
     if shown.code == _EXPIRED:
         return _RENEW

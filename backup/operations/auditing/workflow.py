@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -169,7 +170,7 @@ def _of_file(watched: _Watched, repository: Repository) -> list[Check]:
                 *on_branch,
                 f"{watched.path} is not on {branch.value}, and GitHub obeys schedules of the"
                 " default branch alone",
-                f"gh pr create --repo {watched.repository} --base {branch.value}"
+                f"gh pr create --repo {watched.repository} --base {shlex.quote(branch.value)}"
                 " # from the branch that it is on",
             )
         ]

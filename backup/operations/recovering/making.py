@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from backup.aws.instances import Cluster, Database
+from backup.aws.instances import Cluster, Database, Instance
 from backup.aws.recovery import calls as recovery
+from backup.aws.recovery.attempts import Busy
 from backup.aws.recovery.settings import cluster_later, instance_later, is_aurora
 from backup.aws.recovery.states import State, cluster_state, instance_state
 from backup.aws.session import AwsSession
@@ -55,22 +56,42 @@ class Making:
         if not isinstance(wanted, Cluster) or not is_aurora(wanted):
             return state.database
         for member in self._plan.members:
-            with self._making(member.identifier):
-                recovery.add_member(self._session, member, wanted)
+            ask = partial(self._add, member, wanted)
+            self._once_ready(watch, wanted.identifier, ask)
         writer = self._plan.members[0].identifier
         look = partial(self._look_at, writer)
         self._until(watch, writer, look, lambda each: each.is_available)
         return self._look().database
 
-    def set_up(self) -> None:
+    def set_up(self, watch: Watch) -> None:
         """Ask for what a restore leaves out; RDS does it while the instance answers."""
-        wanted = self._plan.wanted
+        wanted, session = self._plan.wanted, self._session
         if isinstance(wanted, Cluster):
-            recovery.modify_cluster(self._session, wanted.identifier, cluster_later(wanted))
+            name, changes = wanted.identifier, cluster_later(wanted)
+            ask = partial(recovery.modify_cluster, session, name, changes)
         else:
-            changes = instance_later(wanted)
-            recovery.modify_instance(self._session, wanted.identifier, changes)
+            name, changes = wanted.identifier, instance_later(wanted)
+            ask = partial(recovery.modify_instance, session, name, changes)
+        self._once_ready(watch, wanted.identifier, ask)
         self.is_protected = True
+
+    def _add(self, member: Instance, cluster: Cluster) -> None:
+        with self._making(member.identifier):
+            recovery.add_member(self._session, member, cluster)
+
+    def _once_ready(self, watch: Watch, identifier: str, ask: Callable[[], None]) -> None:
+        """Ask again for as long as RDS is at work on what is asked for."""
+
+        def was_heard(state: State) -> bool:
+            if not state.is_available:
+                return False
+            try:
+                ask()
+            except Busy:
+                return False
+            return True
+
+        self._until(watch, identifier, partial(self._look_at, identifier), was_heard)
 
     def until_settled(self, watch: Watch) -> tuple[State, tuple[Difference, ...]]:
         """Wait until all is as it was asked for; what RDS left otherwise, if it did."""

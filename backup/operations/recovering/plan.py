@@ -31,6 +31,11 @@ from backup.settings import RecoverySettings, Settings
 RESTORED_FROM = "pg-backup-action:restored-from"
 _OWN_TAGS = "pg-backup-action:"
 _LONGEST_IDENTIFIER = 63
+# https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/CHAP_Limits.html
+_MOST_TAGS = 50
+# "You must set the maximum storage threshold to at least 10% more than the current allocated
+# storage": https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/USER_PIOPS.Autoscaling.html
+_LEAST_GROWTH_PERCENT = 110
 # RDS no longer gives these to anything new: it takes the account's default.
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/UsingWithRDS.SSL-certificate-rotation.html
 _RETIRED_CERTIFICATES = ("rds-ca-2015", "rds-ca-2019")
@@ -109,7 +114,7 @@ def plan_recovery(
             detail="wait is none, and its instances can only be made once the cluster is there",
             hint="wait: 2h",
         )
-    return RecoveryPlan(old, point, wanted, members, notes)
+    return RecoveryPlan(old, point, wanted, members, (*notes, *_missing(old, wanted)))
 
 
 def find_old(session: AwsSession, bucket: ReadableBucket, settings: Settings) -> Old:
@@ -229,8 +234,20 @@ def _storage(storage: Storage, point: Point) -> Storage:
     """As large as the data, and growing as far as before, where that is further."""
     allocated = point.allocated_gib or storage.allocated_gib or 0
     most = storage.max_allocated_gib
-    grows = most is not None and most > allocated
+    grows = most is not None and most * 100 >= allocated * _LEAST_GROWTH_PERCENT
     return replace(storage, allocated_gib=allocated, max_allocated_gib=most if grows else None)
+
+
+def _missing(old: Old, wanted: Database) -> tuple[str, ...]:
+    """What the new one will not have, in words."""
+    all_told = (one.uncopied or () for one in (old.database, *old.members))
+    told = dict.fromkeys(each for one in all_told for each in one)
+    notes = [f"it does not have {each}" for each in told]
+    if old.database.storage.max_allocated_gib and not wanted.storage.max_allocated_gib:
+        notes.append(
+            "its storage does not grow by itself: the old one's limit is less than 10 % above it"
+        )
+    return tuple(notes)
 
 
 def _certificate(name: str | None) -> str | None:
@@ -238,6 +255,12 @@ def _certificate(name: str | None) -> str | None:
 
 
 def tags_of_copy(old: Tags, given: Tags, origin: str) -> Tags:
-    """The old one's tags without those that AWS and the action set, and what it comes from."""
-    kept = {key: value for key, value in old if not key.lower().startswith(("aws:", _OWN_TAGS))}
-    return tuple(sorted({**kept, **dict(given), RESTORED_FROM: origin}.items()))
+    """The old one's tags without those that AWS and the action set, as many as RDS takes, and what
+    it comes from."""
+    needed = {**dict(given), RESTORED_FROM: origin}
+    kept = [
+        (key, value)
+        for key, value in old
+        if key not in needed and not key.lower().startswith(("aws:", _OWN_TAGS))
+    ]
+    return tuple(sorted((*kept[: max(_MOST_TAGS - len(needed), 0)], *needed.items())))

@@ -159,6 +159,7 @@ def _swap(plan: RecoveryPlan, region: str) -> list[str]:
     call = f"aws rds modify-db-{kind} --region {region} --apply-immediately"
     return [
         f"{call} --db-{kind}-identifier {name} --new-db-{kind}-identifier {name}-old",
+        f"# once the name is free, which takes minutes (describe-db-{kind}s no longer finds it):",
         f"{call} --db-{kind}-identifier {new} --new-db-{kind}-identifier {name}",
     ]
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-from backup.aws.instances import Tags
+from backup.aws.instances import Database, Tags
 from backup.aws.snapshots import Snapshot
 
 _CREATED_BY = ("pg-backup-action:created-by", "pg-backup-action")
 _SOURCE = "pg-backup-action:source"
+# Which one it was of all that ever bore the identifier, here or in another region: after a restore
+# the new one may have taken the lost one's name, and then the lost one's snapshots must stay.
+_SOURCE_ID = "pg-backup-action:source-id"
 _RELEASE = "pg-backup-action:release"
 # The snapshot's own name. A snapshot may inherit the tags of its instance, and a restored
 # instance those of a snapshot: such a one bears the name of another, and is not ours to delete.
@@ -27,12 +30,12 @@ def made_name(identifier: str, release: str | None, moment: datetime, longest: i
     return head.strip("-") + tail
 
 
-def own_tags(name: str | None, identifier: str, release: str | None) -> Tags:
+def own_tags(name: str | None, database: Database, release: str | None) -> Tags:
     """The tags of a snapshot of ours; `name` None for one that AWS Backup names."""
     value = re.sub(r"[^\w .:/=+@-]", "-", release or "")[:_MOST_OF_VALUE]
     return (
         _CREATED_BY,
-        (_SOURCE, identifier),
+        *_of(database),
         *(((_NAME, name),) if name else ()),
         *(((_RELEASE, value),) if value else ()),
     )
@@ -50,10 +53,14 @@ def with_inherited(tags: Tags, source: Tags) -> Tags:
         for key, value in source
         if key not in given and not key.lower().startswith(_RESERVED)
     ]
-    return (*tags, *inherited[: _MOST_TAGS - len(tags)])
+    return (*tags, *inherited[: max(_MOST_TAGS - len(tags), 0)])
 
 
-def is_own(snapshot: Snapshot, identifier: str) -> bool:
-    """Whether this action took a snapshot, and of this instance or cluster."""
-    own = {_CREATED_BY, (_SOURCE, identifier), (_NAME, snapshot.id)}
-    return snapshot.source == identifier and own <= set(snapshot.tags)
+def is_own(snapshot: Snapshot, database: Database) -> bool:
+    """Whether this action took a snapshot, and of this very instance or cluster."""
+    own = {_CREATED_BY, *_of(database), (_NAME, snapshot.id)}
+    return snapshot.source == database.identifier and own <= set(snapshot.tags)
+
+
+def _of(database: Database) -> Tags:
+    return (_SOURCE, database.identifier), (_SOURCE_ID, database.resource_id)

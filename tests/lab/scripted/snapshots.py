@@ -130,6 +130,9 @@ class Snapshots:
         for name in ("DBInstanceIdentifier", "DbiResourceId", "SnapshotType"):
             things = [t for t in things if given.get(name) in (None, t.description.get(name))]
         wanted = given.get("DBSnapshotIdentifier")
+        if wanted is None and "SnapshotType" not in given:
+            # "Both automated and manual snapshots are returned", and no others.
+            things = [t for t in things if t.description["SnapshotType"] != "awsbackup"]
         if wanted is not None:
             thing = self._estate.find("snapshot", call.region, wanted)
             if thing is None or thing not in things:
