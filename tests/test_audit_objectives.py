@@ -273,6 +273,13 @@ def test_only_a_proven_restore_is_a_drill(stage: Stage, depth: str, verdict: str
     assert Status.PASS is stage.check("drill").status
 
 
+def test_the_drill_of_a_part_proves_and_measures_nothing(stage: Stage) -> None:
+    stage.drill(1, stage.put(2, part=True))
+
+    assert_bad(stage.check("drill"), Status.FAIL, "no drill has proven a full restore")
+    assert_bad(stage.check("restore"), Status.FAIL, "no restore was measured yet")
+
+
 def test_a_drill_long_ago_fails_and_one_before_newer_failures_counts(stage: Stage) -> None:
     stage.drill(36 * 24, stage.put(36 * 24))
     backup_id = stage.put(1)

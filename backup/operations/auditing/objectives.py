@@ -12,6 +12,7 @@ from backup.operations.auditing.series import (
     Restored,
     Series,
     drilled,
+    is_of_a_part,
     listed_series,
     looked_at,
     restored_instances,
@@ -95,7 +96,8 @@ def _drill(bucket: Bucket, series: Series, settings: Settings, now: datetime) ->
 
     def newest_proven() -> PastDrill | None:
         past = (each for each in drilled(bucket, series) if _is_past(each.time, now))
-        return next((each for each in past if each.is_proven_restore), None)
+        proven = (each for each in past if each.is_proven_restore)
+        return next((each for each in proven if not is_of_a_part(bucket, series, each)), None)
 
     answer = ask(newest_proven)
     if isinstance(answer, Unanswered):
@@ -122,7 +124,8 @@ def _restore(bucket: Bucket, series: Series, settings: Settings, now: datetime) 
 
     def last_measured() -> PastDrill | None:
         past = (each for each in drilled(bucket, series) if _is_past(each.time, now))
-        return next((each for each in past if _is_measured(each)), None)
+        measured = (each for each in past if _is_measured(each))
+        return next((each for each in measured if not is_of_a_part(bucket, series, each)), None)
 
     answer = ask(last_measured)
     if isinstance(answer, Unanswered):

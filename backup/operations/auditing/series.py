@@ -14,7 +14,7 @@ from backup.archive.manifest import NAME as MANIFEST
 from backup.aws.glacier import Retrieval, retrieval
 from backup.aws.s3 import Bucket
 from backup.aws.s3_reading import ListedObject
-from backup.errors import VerificationError
+from backup.errors import StorageError, VerificationError
 from backup.model import BackupEntry
 from backup.operations.drill_record import PastDrill, past_drill
 from backup.operations.finding import Located, read_manifest
@@ -89,16 +89,35 @@ def looked_at(bucket: Bucket, series: Series, entry: BackupEntry) -> Candidate:
 
     Raises AccessError or StorageError.
     """
-    root = entry.manifest_key.removesuffix(MANIFEST)
-    newest = entry is series.backups[-1]
-    objects = series.newest_objects if newest else tuple(bucket.list(root))
-    stored = {each.key.removeprefix(root): each for each in objects}
     try:
-        manifest = read_manifest(bucket, Located(entry, root, MappingProxyType(stored)))
+        manifest = read_manifest(bucket, _located(bucket, series, entry))
     except VerificationError as error:
         return Candidate(entry, error.message)
     fault = f"backup {entry.id} is of some schemas or tables alone" if manifest.is_partial else ""
     return Candidate(entry, fault)
+
+
+def _located(bucket: Bucket, series: Series, entry: BackupEntry) -> Located:
+    root = entry.manifest_key.removesuffix(MANIFEST)
+    newest = entry is series.backups[-1]
+    objects = series.newest_objects if newest else tuple(bucket.list(root))
+    stored = {each.key.removeprefix(root): each for each in objects}
+    return Located(entry, root, MappingProxyType(stored))
+
+
+def is_of_a_part(bucket: Bucket, series: Series, drill: PastDrill) -> bool:
+    """Whether what was drilled is a backup of some schemas or tables alone.
+
+    One that is gone, damaged or archived by now tells no more than its drill did. Raises
+    AccessError.
+    """
+    entry = next((each for each in series.backups if each.id == drill.backup_id), None)
+    try:
+        return (
+            entry is not None and read_manifest(bucket, _located(bucket, series, entry)).is_partial
+        )
+    except (VerificationError, StorageError):
+        return False
 
 
 def drilled(bucket: Bucket, series: Series) -> Iterator[PastDrill]:
