@@ -30,8 +30,8 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
         # A name of a table that the locale cannot show must not end a run.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    interruption.listen()
     try:
+        interruption.listen()
         for secret in secrets_among(values):
             face.mask(secret)
         chosen = read(values, environment)
