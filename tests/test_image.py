@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,8 @@ from tests.lab.runner import run_image, start_image
 from tests.lab.scripted.server import ScriptedAws
 from tests.lab.sshd import Sshd, sshd_is_missing
 from tests.lab.tcp import TcpProxy
+from tests.snapshots import allow_reading
+from tests.snapshots import env as snapshot_env
 from tests.steps import database_named, drop_roles, fill_with_chance, forget, green
 from tests.tunnels import INSTANCE, allow_all, assert_key_unseen, keep_secret
 
@@ -443,3 +446,34 @@ def test_the_image_refuses_bad_inputs_as_the_program_does(image: str, cloud: Clo
     told = set(re.findall(r"^([a-z-]+): ", run.errors[0].message, re.MULTILINE))
     assert {"aws-region", "role-to-assume", "lock-timeout", "bucket"} <= told
     assert [] == cloud.proxy.records
+
+
+def test_the_image_takes_a_snapshot_makes_an_instance_of_it_and_audits(
+    image: str, majors: list[int], cloud: Cloud, scripted: ScriptedAws, postgres: PostgresServer
+) -> None:
+    scripted.rds.add_instance("shop")
+    scripted.rds.endpoint = ("127.0.0.1", postgres.port)
+    allow_reading(cloud)
+    database_named(postgres, "shop", "CREATE TABLE orders AS SELECT 1 AS id")
+    given, job = cloud.inputs | {"db-instance": "shop"}, snapshot_env(cloud, scripted)
+    login = {"database": "shop", "user": "postgres", "password": postgres.password}
+
+    taken = green(run_image(image, given | {"operation": "snapshot"}, job))
+    recover = {"operation": "restore-instance", "new-instance": "again", "sslmode": "disable"}
+    made = green(run_image(image, given | recover | login, job))
+    audit = {"operation": "audit", "fail-on": "never", "report-file": "reports/audit.json"}
+    with start_image(image, given | audit, job) as running:
+        audited = green(running.finish())
+        told = json.loads((running.home / "workspace/reports/audit.json").read_text())
+    forget(postgres, "shop")
+
+    assert taken.outputs["snapshot-id"] in made.output
+    assert "again" == made.outputs["new-instance-id"]
+    # The server's major has its client in the image.
+    client = {True: "pass", False: "fail"}[17 in majors]
+    statuses = {each["id"]: each["status"] for each in told["checks"]}
+    assert client == statuses["instance.client"]
+    assert {"objectives", "instance", "bucket", "identity"} <= {
+        id.partition(".")[0] for id in statuses
+    }
+    assert audited.outputs["verdict"] == told["verdict"]
