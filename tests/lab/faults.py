@@ -12,11 +12,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
-from types import TracebackType
 from typing import Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from tests.lab.httpd import HttpService
+from tests.lab.httpd import HttpService, Served
 
 BLOCK = 64 * 1024
 HOP_HEADERS = {"connection", "keep-alive", "expect", "transfer-encoding", "content-length"}
@@ -162,7 +161,7 @@ class Bandwidth:
 
 
 @dataclass
-class FaultProxy:
+class FaultProxy(Served):
     """Forwards to `upstream` (an endpoint URL), the signed Host kept, and acts out its faults.
 
     With `is_expired` (an Sts's), requests signed by an expired key are answered ExpiredToken.
@@ -179,18 +178,6 @@ class FaultProxy:
         self._lock = threading.Lock()
         self._service = HttpService(_handler(self))
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._service.close()
-
-    @property
-    def url(self) -> str:
-        return self._service.url
 
     def add(
         self,

@@ -55,6 +55,19 @@ class HttpService:
         self._thread.join()
 
 
+class Served:
+    """A service that is made on enter, for as long as the `with` lasts."""
+
+    _service: HttpService
+
+    def __exit__(self, *_: object) -> None:
+        self._service.close()
+
+    @property
+    def url(self) -> str:
+        return self._service.url
+
+
 def answering(answer: Callable[[Request], Response]) -> type[BaseHTTPRequestHandler]:
     """A handler class that reads whole requests and sends what `answer` returns."""
 

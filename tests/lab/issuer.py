@@ -10,7 +10,6 @@ import secrets
 import time
 import uuid
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,7 +17,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import rsa
 from jwt.algorithms import RSAAlgorithm
 
-from tests.lab.httpd import HttpService, Request, Response, answering
+from tests.lab.httpd import HttpService, Request, Response, Served, answering
 
 GITHUB_ISSUER = "https://token.actions.githubusercontent.com"
 SUBJECT = "repo:octo-org/shop:ref:refs/heads/main"
@@ -26,7 +25,7 @@ KEY_ID = "lab-key-1"
 
 
 @dataclass
-class Issuer:
+class Issuer(Served):
     """Signs id tokens for whoever holds the request token; its fields may be changed while it runs.
 
     The tokens' `iss` is GitHub's own name by default, so that trust policies read as real ones
@@ -47,18 +46,6 @@ class Issuer:
         self._forged_key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         self._service = HttpService(answering(self._answer))
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._service.close()
-
-    @property
-    def url(self) -> str:
-        return self._service.url
 
     @property
     def jwks_url(self) -> str:

@@ -14,13 +14,12 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from urllib.parse import parse_qs, urlsplit
 from xml.sax.saxutils import escape
 
 import jwt
 
-from tests.lab.httpd import HttpService, Request, Response, answering
+from tests.lab.httpd import HttpService, Request, Response, Served, answering
 from tests.lab.issuer import GITHUB_ISSUER, SUBJECT
 
 ACCOUNT = "123456789012"
@@ -60,7 +59,7 @@ class Exchange:
 
 
 @dataclass
-class Sts:
+class Sts(Served):
     """AssumeRoleWithWebIdentity with the token's signature, dates, issuer, audience and subject
     checked; every other action goes to `upstream` as it came.
 
@@ -83,18 +82,6 @@ class Sts:
         self._keys = jwt.PyJWKClient(self.jwks_url)
         self._service = HttpService(answering(self._answer))
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._service.close()
-
-    @property
-    def url(self) -> str:
-        return self._service.url
 
     def expire_sessions(self) -> None:
         """End every session handed out until now."""

@@ -8,12 +8,11 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler
-from types import TracebackType
 from typing import Any
 
 from botocore import xform_name
 
-from tests.lab.httpd import HttpService, Request, Response, answering
+from tests.lab.httpd import HttpService, Request, Response, Served, answering
 from tests.lab.scripted.authorization import Authorization
 from tests.lab.scripted.backup import Backup
 from tests.lab.scripted.calls import Call, Refused
@@ -29,7 +28,7 @@ from tests.lab.scripted.wire import Wire
 SCOPE = re.compile(r"Credential=(?P<key>[^/]+)/\d{8}/(?P<region>[^/]+)/(?P<service>[^/]+)/aws4_req")
 
 
-class ScriptedAws:
+class ScriptedAws(Served):
     """RDS, AWS Backup, a little of EC2: per region, with states that take time.
 
     Give `url` as AWS_ENDPOINT_URL_RDS, AWS_ENDPOINT_URL_BACKUP, AWS_ENDPOINT_URL_EC2 and
@@ -57,18 +56,6 @@ class ScriptedAws:
     def __enter__(self) -> ScriptedAws:
         self._service = HttpService(_all_methods(answering(self._answer)))
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._service.close()
-
-    @property
-    def url(self) -> str:
-        return self._service.url
 
     def scripts(self, service: str) -> Sequence[object]:
         """The objects whose methods answer a service's operations."""
