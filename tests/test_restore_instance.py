@@ -166,7 +166,7 @@ def test_storage_grows_as_far_as_before_where_rds_takes_that(
     lost.aws.rds.add_instance("shop", AllocatedStorage=100, MaxAllocatedStorage=most)
     lost.aws.rds.add_snapshot("of-today")
     green(lost.run(new_instance="shop-again"))
-    (change,) = lost.aws.asked("rds:ModifyDBInstance")
+    _, change = lost.aws.asked("rds:ModifyDBInstance")
     assert asked == change.input.get("MaxAllocatedStorage")
 
 
@@ -219,7 +219,9 @@ def test_iops_are_asked_for_only_where_rds_lets_them_be(
 
 def test_what_a_restore_cannot_set_is_set_afterwards_and_waited_for(lost: Recovery) -> None:
     run = green(lost.run(new_instance="shop-again"))
-    (asked,) = lost.aws.asked("rds:ModifyDBInstance")
+    protected, asked = lost.aws.asked("rds:ModifyDBInstance")
+    alone = {"DBInstanceIdentifier", "ApplyImmediately", "DeletionProtection"}
+    assert alone == set(protected.input)
     assert {
         "DBInstanceIdentifier": "shop-again",
         "ApplyImmediately": True,

@@ -243,7 +243,18 @@ def test_an_instance_that_is_busy_as_soon_as_it_is_available_is_asked_again(
     )  # fmt: skip
     green(lost.run(new_instance="shop-again"))
     assert lost.instance("shop-again")["DeletionProtection"]
-    assert 4 == len(lost.aws.asked("rds:ModifyDBInstance"))
+    assert 5 == len(lost.aws.asked("rds:ModifyDBInstance"))
+
+
+def test_a_setting_that_rds_refuses_leaves_no_instance_unprotected(lost: Recovery) -> None:
+    lost.aws.fail(
+        "rds:ModifyDBInstance", "InvalidParameterCombination",
+        "Performance Insights not supported for this configuration.", status=400, after=1,
+    )  # fmt: skip
+    run = lost.run(new_instance="shop-again")
+    assert 0 != run.exit_code, run.output
+    the_error(run, "Performance Insights not supported", "RDS has made shop-again")
+    assert lost.instance("shop-again")["DeletionProtection"]
 
 
 def test_an_instance_that_never_takes_an_order_is_told_of_at_the_bound(lost: Recovery) -> None:

@@ -21,6 +21,10 @@ Arguments = dict[str, Any]
 _LEAST_GP3_GIB = 400
 _AURORA = "aurora-postgresql"
 
+# Of ModifyDBInstance and of ModifyDBCluster. A protected instance that RDS could not make would
+# stay for good, for it cannot be modified either: so this comes once it answers.
+PROTECTION: Arguments = {"DeletionProtection": True}
+
 
 def instance_restore(wanted: Instance) -> Arguments:
     """The arguments of RestoreDBInstanceFromDBSnapshot, or of RestoreDBInstanceToPointInTime."""
@@ -48,12 +52,8 @@ def instance_restore(wanted: Instance) -> Arguments:
 
 
 def instance_later(wanted: Instance) -> Arguments:
-    """The arguments of the ModifyDBInstance that brings what the restore could not, or should not.
-
-    A protected instance that RDS could not make would stay for good: it cannot be modified either.
-    """
-    arguments: Arguments = {
-        "DeletionProtection": wanted.has_deletion_protection,
+    """The arguments of the ModifyDBInstance that brings what the restore could or should not."""
+    arguments: Arguments = PROTECTION | {
         "PreferredMaintenanceWindow": wanted.upkeep.maintenance_window,
         "MaxAllocatedStorage": wanted.storage.max_allocated_gib,
         **_monitoring(wanted.monitoring),
@@ -95,12 +95,7 @@ def cluster_restore(wanted: Cluster, point: Point) -> Arguments:
 
 def cluster_later(wanted: Cluster) -> Arguments:
     """The same for ModifyDBCluster."""
-    return _given(
-        {
-            "DeletionProtection": wanted.has_deletion_protection,
-            "PreferredMaintenanceWindow": wanted.upkeep.maintenance_window,
-        }
-    )
+    return _given(PROTECTION | {"PreferredMaintenanceWindow": wanted.upkeep.maintenance_window})
 
 
 def member_creation(wanted: Instance, cluster: Cluster) -> Arguments:

@@ -9,7 +9,12 @@ from functools import partial
 from backup.aws.instances import Cluster, Database, Instance
 from backup.aws.recovery import calls as recovery
 from backup.aws.recovery.attempts import Busy
-from backup.aws.recovery.settings import cluster_later, instance_later, is_aurora
+from backup.aws.recovery.settings import (
+    PROTECTION,
+    cluster_later,
+    instance_later,
+    is_aurora,
+)
 from backup.aws.recovery.states import State, cluster_state, instance_state
 from backup.aws.session import AwsSession
 from backup.aws.work import Standing, Unreachable
@@ -65,15 +70,16 @@ class Making:
 
     def set_up(self, watch: Watch) -> None:
         """Ask for what a restore leaves out; RDS does it while the instance answers."""
-        wanted, session = self._plan.wanted, self._session
+        wanted = self._plan.wanted
         if isinstance(wanted, Cluster):
-            name, changes = wanted.identifier, cluster_later(wanted)
-            ask = partial(recovery.modify_cluster, session, name, changes)
+            modify, changes = recovery.modify_cluster, cluster_later(wanted)
         else:
-            name, changes = wanted.identifier, instance_later(wanted)
-            ask = partial(recovery.modify_instance, session, name, changes)
-        self._once_ready(watch, wanted.identifier, ask)
+            modify, changes = recovery.modify_instance, instance_later(wanted)
+        ask = partial(modify, self._session, wanted.identifier)
+        # By itself first: a setting that RDS refuses must not leave it unprotected.
+        self._once_ready(watch, wanted.identifier, partial(ask, PROTECTION))
         self.is_protected = True
+        self._once_ready(watch, wanted.identifier, partial(ask, changes))
 
     def _add(self, member: Instance, cluster: Cluster) -> None:
         with self._making(member.identifier):
