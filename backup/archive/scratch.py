@@ -5,9 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,22 +71,35 @@ def scratch_folder() -> Iterator[Path]:
     # Without `dir` Python would look for another place where TMPDIR cannot be used.
     chosen = os.environ.get("TMPDIR") or None
     try:
-        made = tempfile.TemporaryDirectory(prefix="pg-backup-", dir=chosen)
+        folder = Path(tempfile.mkdtemp(prefix="pg-backup-", dir=chosen)).resolve()
     except OSError as error:
         raise StorageError(
             "no scratch folder can be made",
             detail=str(error),
             hint="set TMPDIR to a folder that this user may write",
         ) from error
-    with made:
-        folder = Path(made.name).resolve()
+    try:
         _prove(folder)
-        try:
-            yield folder
-        except OSError as error:
-            if error.errno in _FULL:
-                raise disk_full(str(error)) from error
-            raise
+        yield folder
+    except OSError as error:
+        if error.errno in _FULL:
+            raise disk_full(str(error)) from error
+        raise
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Take the folder away with all that is in it; what cannot be removed is left without a word.
+
+    A thread that waited for the network may come to write a file after the run has failed. Under
+    another name the folder is out of its reach, and the run fails of what it failed of.
+    """
+    gone = folder.with_name(f"{folder.name}-gone")
+    with suppress(OSError):
+        folder = folder.rename(gone)
+    for _ in range(2):  # the second for a file that was being made when the name changed
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _prove(folder: Path) -> None:
