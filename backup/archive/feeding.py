@@ -1,8 +1,8 @@
-"""Feed: give a running pg_restore its files, of which most are pipes that S3 flows through.
+"""Feed: give a running pg_restore its files, or the stream that it reads while S3 is read.
 
-A pipe ends only once the digest of all that went through it is right. Before that pg_restore
-cannot end its COPY, so nothing damaged is ever committed: on a wrong digest it is killed while
-it still waits.
+A table's end is sent only once the digest of all that was sent of it is right. Before that
+pg_restore cannot end its COPY, so nothing damaged is ever committed: on a wrong digest it is
+killed while it still waits.
 """
 
 from __future__ import annotations
@@ -10,21 +10,23 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import time
-from collections.abc import Iterable, Iterator
+import sys
+import termios
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Protocol
 
+from backup.archive import stream
 from backup.archive.fetching import Fetcher
 from backup.archive.loads import Load
 from backup.errors import disk_full
-from backup.model import Member
 
 _PIPE_BYTES = 1 << 20
-# So many pipes exist ahead of the one that is read: large objects are opened one by one.
-_PIPES_AHEAD = 64
-_SHORTEST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.0002, 0.01
+# What pg_restore may have read of the data when it has not asked for any: a buffer of its libc.
+_READ_AHEAD = 64 << 10
 
 
 class LoadProcess(Protocol):
@@ -33,61 +35,73 @@ class LoadProcess(Protocol):
     @property
     def killed(self) -> bool: ...
 
-    def finished(self) -> bool:
-        """Whether it has ended, however."""
+    @property
+    def stdin(self) -> IO[bytes]:
+        """Where it reads a stream."""
 
     def kill(self) -> None:
         """End it at once, so that what it loads is not committed."""
 
 
 class Feeder:
-    """Brings the members of loads into `folder`, where pg_restore reads them."""
+    """Brings the members of loads into `folder`, or into the stream that pg_restore reads.
 
-    def __init__(self, fetcher: Fetcher, folder: Path) -> None:
+    `toc` is the table of contents that a stream begins with, in the encoding `codec`.
+    """
+
+    def __init__(self, fetcher: Fetcher, folder: Path, toc: bytes, codec: str) -> None:
         self._fetcher = fetcher
         self._folder = folder
+        self._toc = toc
+        self._codec = codec
 
     def prepare(self, load: Load) -> None:
-        """Write the small members, each checked, and make the first pipes."""
+        """Write the members that are read as files, each checked."""
         for member, content in self._fetcher.read_many(load.files):
             write(self._folder / member.name, content)
-        for member in load.pipes[:_PIPES_AHEAD]:
-            os.mkfifo(self._folder / member.name, 0o600)
 
     def feed(self, load: Load, process: LoadProcess) -> None:
-        """Let the piped members flow until the last is read, or the process has ended.
+        """Let a stream flow until its last byte is sent; of a load of files nothing is to do.
 
         Kills the process before it raises VerificationError, StorageError or AccessError.
         """
-        with _ended_unless_done(process):
-            for number, (member, content) in enumerate(self._fetcher.stream_many(load.pipes)):
-                if not self._flow(member, content, process):
-                    return
-                (self._folder / member.name).unlink()
-                for later in load.pipes[number + _PIPES_AHEAD : number + _PIPES_AHEAD + 1]:
-                    os.mkfifo(self._folder / later.name, 0o600)
-
-    def clear(self, load: Load) -> None:
-        """Remove what `prepare` has made."""
-        for member in (*load.files, *load.pipes):
-            (self._folder / member.name).unlink(missing_ok=True)
-
-    def _flow(self, member: Member, content: Iterable[bytes], process: LoadProcess) -> bool:
-        """One member through its pipe; False if the process ended before it was opened."""
-        pipe = _opened(self._folder / member.name, process)
-        if pipe is None:
-            return False
-        # It must be ended before the pipe is closed, which would look like a good end.
-        with os.fdopen(pipe, "wb", buffering=0), _ended_unless_done(process):
+        if not load.is_streamed:
+            return
+        # It must be ended before the pipe is closed, which could look like a good end.
+        with process.stdin as pipe, _ended_unless_done(process):
             with suppress(OSError):  # a machine's limit for unprivileged users
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-            reads_on = True
-            for piece in content:
-                # To the end even if nobody reads any more: it may be that what was read is damaged.
-                reads_on = reads_on and _written(pipe, piece)
-                if not reads_on and process.killed:  # the reason is known
+            sent, reads_on = 0, True
+            begun = len(self._head) + _READ_AHEAD
+            for piece in self._stream(load):
+                if reads_on:
+                    written = _write(pipe.fileno(), piece)
+                    sent += written
+                    reads_on = written == len(piece)
+                # To the end even if nobody reads any more: what was read may be damaged. But not
+                # where the reason is known, or nothing of it was read, as with no server.
+                if not reads_on and (process.killed or sent - _unread(pipe) <= begun):
                     break
-        return True
+
+    def clear(self, load: Load) -> None:
+        """Remove what `prepare` has written."""
+        for member in load.files:
+            (self._folder / member.name).unlink(missing_ok=True)
+
+    @cached_property
+    def _head(self) -> bytes:
+        return stream.head(self._toc, self._codec)
+
+    def _stream(self, load: Load) -> Iterator[bytes]:
+        yield self._head
+        flowing = self._fetcher.stream_many(load.members)
+        for block in load.blocks:
+            if block.listing:
+                members = islice(flowing, len(block.members))
+                yield from stream.large_objects(block.dump_id, members)
+            else:
+                for member, content in islice(flowing, len(block.members)):
+                    yield from stream.table(block.dump_id, member, content)
 
 
 @contextmanager
@@ -109,37 +123,16 @@ def write(path: Path, content: bytes) -> None:
         raise
 
 
-def _opened(path: Path, process: LoadProcess) -> int | None:
-    """The pipe once pg_restore has opened its end; None if it ends instead."""
-    for pause in _pauses():
-        ended = process.finished()
-        try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno != errno.ENXIO:  # nobody reads yet; see fifo(7)
-                raise
-            if ended:
-                return None
-            time.sleep(pause)
-        else:
-            os.set_blocking(descriptor, True)
-            return descriptor
-    raise AssertionError("the pauses never end")
+def _unread(pipe: IO[bytes]) -> int:
+    """The bytes that are in a pipe; see FIONREAD in pipe(7)."""
+    found = fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))
+    return int.from_bytes(found, sys.byteorder)
 
 
-def _pauses() -> Iterator[float]:
-    pause = _SHORTEST_PAUSE_SECONDS
-    while True:
-        yield pause
-        pause = min(pause * 1.3, _LONGEST_PAUSE_SECONDS)
-
-
-def _written(pipe: int, content: bytes) -> bool:
-    """Write it all; False if pg_restore has closed its end."""
+def _write(pipe: int, content: bytes) -> int:
+    """Write all of it, or what can be until pg_restore closes its end; how much that was."""
     rest = memoryview(content)
-    while rest:
-        try:
+    with suppress(BrokenPipeError):
+        while rest:
             rest = rest[os.write(pipe, rest) :]
-        except BrokenPipeError:
-            return False
-    return True
+    return len(content) - len(rest)

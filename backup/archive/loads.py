@@ -1,7 +1,7 @@
 """How the data of an archive is divided into calls of pg_restore.
 
-A large member is a call of its own, fed through a pipe while it is fetched; small ones go
-together, as files. So the disk holds a few small files, whatever the size of the archive.
+A large member is a call of its own, streamed to it while it is fetched; small ones go together,
+as files. So the disk holds a few small files, whatever the size of the archive.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from backup.archive.toc import Entry
 from backup.errors import VerificationError
 from backup.model import Member
 
-# From this size on a member is fed through a pipe: a call of pg_restore reads the whole table of
-# contents and logs in, which is little beside 4 MiB of compressed rows.
-PIPED_BYTES = 4 << 20
+# From this size on a member is streamed: a call of pg_restore reads the whole table of contents
+# and logs in, which is little beside 4 MiB of compressed rows.
+STREAMED_BYTES = 4 << 20
 # More of them in one call would leave the other jobs without work at the end.
 _MOST_IN_A_BATCH = 1000
 _LARGE_OBJECTS = "BLOBS"
@@ -24,23 +24,45 @@ _DISK_BLOCK = 4 << 10
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """The data of one entry. Large objects have a `listing` of them, a table has none."""
+
+    dump_id: int
+    members: tuple[Member, ...] = ()
+    listing: Member | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Load:
-    """One call of pg_restore: dump ids, members written before it, members piped to it.
+    """One call of pg_restore, which reads files that were written before it, or one stream."""
 
-    `pipes` are in the order in which pg_restore opens them.
-    """
+    blocks: tuple[Block, ...]
+    is_streamed: bool = False
 
-    ids: tuple[int, ...]
-    files: tuple[Member, ...] = ()
-    pipes: tuple[Member, ...] = ()
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(block.dump_id for block in self.blocks)
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """In the order in which pg_restore reads them; without listings."""
+        return tuple(member for block in self.blocks for member in block.members)
+
+    @property
+    def files(self) -> tuple[Member, ...]:
+        """What has to be written before the call."""
+        if self.is_streamed:
+            return ()
+        listings = tuple(block.listing for block in self.blocks if block.listing)
+        return (*listings, *self.members)
 
     @property
     def bytes(self) -> int:
-        return sum(member.size for member in (*self.files, *self.pipes))
+        return sum(member.size for member in self.members)
 
     @property
     def tables(self) -> int:
-        return sum(member.table is not None for member in (*self.files, *self.pipes))
+        return sum(member.table is not None for member in self.members)
 
 
 def divide(
@@ -62,8 +84,8 @@ def divide(
             loads.append(_large_objects(entry, by_file, read, batch_bytes))
             continue
         member = _member(by_file, entry.file) if entry.file else None
-        if member and member.size > min(PIPED_BYTES, batch_bytes):
-            loads.append(Load(ids=(entry.dump_id,), pipes=(member,)))
+        if member and member.size > min(STREAMED_BYTES, batch_bytes):
+            loads.append(Load((Block(entry.dump_id, (member,)),), is_streamed=True))
         else:
             small.append((entry, member))
     loads += _batches(small, batch_bytes)
@@ -71,20 +93,18 @@ def divide(
 
 
 def _batches(small: Iterable[tuple[Entry, Member | None]], batch_bytes: int) -> Iterable[Load]:
-    ids: list[int] = []
-    files: list[Member] = []
+    blocks: list[Block] = []
     size = 0
     # In the order in which they lie in the packs, so that neighbours are fetched together.
     for entry, member in sorted(small, key=lambda each: _place(each[1])):
         more = member.size if member else 0
-        if ids and (size + more > batch_bytes or len(ids) == _MOST_IN_A_BATCH):
-            yield Load(tuple(ids), tuple(files))
-            ids, files, size = [], [], 0
-        ids.append(entry.dump_id)
-        files += [member] if member else []
+        if blocks and (size + more > batch_bytes or len(blocks) == _MOST_IN_A_BATCH):
+            yield Load(tuple(blocks))
+            blocks, size = [], 0
+        blocks.append(Block(entry.dump_id, (member,) if member else ()))
         size += more
-    if ids:
-        yield Load(tuple(ids), tuple(files))
+    if blocks:
+        yield Load(tuple(blocks))
 
 
 def _place(member: Member | None) -> tuple[str, int]:
@@ -103,11 +123,11 @@ def _large_objects(
     """
     listing = _member(by_file, entry.file or "")
     names = [line.split(" ", 1)[1] for line in read(listing).decode("ascii").splitlines()]
-    objects = [_member(by_file, name) for name in names]
+    objects = tuple(_member(by_file, name) for name in names)
+    block = Block(entry.dump_id, objects, listing)
     # Before PostgreSQL 17 one entry lists all that there are: millions of a few bytes each.
-    if sum(-(-member.size // _DISK_BLOCK) * _DISK_BLOCK for member in objects) <= batch_bytes:
-        return Load((entry.dump_id,), files=(listing, *objects))
-    return Load((entry.dump_id,), files=(listing,), pipes=tuple(objects))
+    on_disk = sum(-(-member.size // _DISK_BLOCK) * _DISK_BLOCK for member in objects)
+    return Load((block,), is_streamed=on_disk > batch_bytes)
 
 
 def _member(by_file: Mapping[str, Member], file: str) -> Member:

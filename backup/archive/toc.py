@@ -14,7 +14,7 @@ from pathlib import Path
 from backup.errors import DumpError
 
 _MAGIC = b"PGDMP"
-_INTEGER = struct.Struct("<?I")
+INTEGER = struct.Struct("<?I")
 # A directory says of itself that it is a tar, whose toc.dat is the same.
 _DIRECTORY_FORMAT = 3
 # Archive versions: 1.14 is PostgreSQL 12 to 15, 1.15 is 16, 1.16 is 17 and 18.
@@ -82,30 +82,57 @@ def parse(content: bytes, codec: str = "utf-8") -> TableOfContents:
 
 
 def _parse(content: bytes, codec: str) -> TableOfContents:
-    reader = _Reader(content, codec)
+    reader = TocReader(content, codec)
+    head = read_head(reader)
+    entries = tuple(read_entry(reader, head.version) for _ in range(head.entries))
+    return TableOfContents(head.version, head.database, head.server, head.client, entries)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What comes before the entries, and how many there are.
+
+    `offset_size` is the position of that byte, `compression` where the compression is told.
+    """
+
+    version: tuple[int, int]
+    offset_size: int
+    compression: slice
+    database: str
+    server: str
+    client: str
+    entries: int
+
+
+def read_head(reader: TocReader) -> Head:
+    """Raises ValueError or struct.error, as `read_entry` does."""
     if reader.take(5) != _MAGIC:
         raise ValueError("it does not begin with PGDMP")
     version = (reader.byte(), reader.byte())
     reader.byte()  # revision
     if not _OLDEST <= version <= _NEWEST:
         raise ValueError(f"archive version {version[0]}.{version[1]} is not known")
-    if reader.byte() != _INTEGER.size - 1:
+    if reader.byte() != INTEGER.size - 1:
         raise ValueError("its integers are not of four bytes")
-    reader.byte()  # size of an offset; a directory has none
+    offset_size = reader.position
+    reader.byte()  # a directory has no offsets
     if reader.byte() != _DIRECTORY_FORMAT:
         raise ValueError("it is of another format than a directory")
+    compression = reader.position
     if version >= (1, 15):
-        reader.byte()  # compression algorithm
+        reader.byte()  # the algorithm
     else:
-        reader.integer()  # compression level
+        reader.integer()  # the level
+    told = slice(compression, reader.position)
     for _ in range(7):
         reader.integer()  # local time of the dump, a struct tm; the manifest has a better one
     database, server, client = reader.text(), reader.text(), reader.text()
-    entries = tuple(_entry(reader, version) for _ in range(reader.integer()))
-    return TableOfContents(version, database or "", server or "", client or "", entries)
+    return Head(
+        version, offset_size, told, database or "", server or "", client or "", reader.integer()
+    )
 
 
-def _entry(reader: _Reader, version: tuple[int, int]) -> Entry:
+def read_entry(reader: TocReader, version: tuple[int, int]) -> Entry:
     dump_id = reader.integer()
     reader.integer()  # whether a data dumper was set
     reader.skip_text(2)  # catalogue's oid, object's oid
@@ -121,6 +148,7 @@ def _entry(reader: _Reader, version: tuple[int, int]) -> Entry:
     dependencies = []
     while (dependency := reader.text()) is not None:
         dependencies.append(int(dependency))
+    reader.file_start = reader.position
     file = reader.text()
     return Entry(
         dump_id,
@@ -138,13 +166,17 @@ def _entry(reader: _Reader, version: tuple[int, int]) -> Entry:
     )
 
 
-class _Reader:
-    """Integers are a sign byte and four little-endian ones; texts a length (-1: NULL) and bytes."""
+class TocReader:
+    """Integers are a sign byte and four little-endian ones; texts a length (-1: NULL) and bytes.
+
+    `file_start` is where the file's name of the last entry begins, and `position` where it ends.
+    """
 
     def __init__(self, content: bytes, codec: str) -> None:
         self.content = content
         self.codec = codec
         self.position = 0
+        self.file_start = 0
 
     def take(self, count: int) -> bytes:
         start = self.position
@@ -159,8 +191,8 @@ class _Reader:
     def integer(self) -> int:
         negative: bool
         value: int
-        negative, value = _INTEGER.unpack_from(self.content, self.position)
-        self.position += _INTEGER.size
+        negative, value = INTEGER.unpack_from(self.content, self.position)
+        self.position += INTEGER.size
         return -value if negative else value
 
     def text(self) -> str | None:

@@ -37,7 +37,7 @@ class ArchiveReader:
         self._opened = opened
         self._client = client
         self._folder = folder
-        self._feeder = Feeder(opened.fetcher, folder)
+        self._feeder = Feeder(opened.fetcher, folder, opened.toc, opened.codec)
         self._running: set[RunningScript] = set()
         folder.mkdir()
         (folder / TABLE_OF_CONTENTS).write_bytes(opened.toc)
@@ -56,11 +56,8 @@ class ArchiveReader:
             if entry.file in names or (has_large_objects and entry.kind == "BLOBS")
         ]
         loads = self._divided(entries, batch_bytes=0)
-        together = Load(
-            ids=tuple(number for load in loads for number in load.ids),
-            files=tuple(member for load in loads for member in load.files),
-            pipes=tuple(member for load in loads for member in load.pipes),
-        )
+        blocks = tuple(block for load in loads for block in load.blocks)
+        together = Load(blocks, is_streamed=True)
         with self._stream(together) as stream:
             yield stream
 
@@ -110,7 +107,8 @@ class ArchiveReader:
         failures: list[Exception] = []
         try:
             self._feeder.prepare(load)
-            with RunningScript(self._client, self._folder, load.ids) as process:
+            folder = None if load.is_streamed else self._folder
+            with RunningScript(self._client, folder, load.ids) as process:
                 self._running.add(process)
                 feeding = threading.Thread(target=self._feed, args=(load, process, failures))
                 feeding.start()

@@ -94,18 +94,19 @@ class Loading:
             for entry in self._chosen.data
             if (entry.schema or "", entry.name) not in not_created
         ]
-        self._empty_first(data)
+        contents = self._emptying_first(data)
+        write(self._folder / TABLE_OF_CONTENTS, contents)
         loads = divide(data, self._opened.manifest.members, fetcher.read, batch_bytes)
         loader = DataLoader(
-            Feeder(fetcher, self._folder),
-            lambda load: self._start(load.ids, jobs=1),
+            Feeder(fetcher, self._folder, contents, self._opened.codec),
+            lambda load: self._start(load.ids, 1, None if load.is_streamed else self._folder),
             self._complaints,
             way.jobs,
         )
         return loader.run(loads, LoadProgress(self._console, loads))
 
-    def _empty_first(self, data: Sequence[Entry]) -> None:
-        """Have each table that was made a moment ago emptied in the transaction of its COPY.
+    def _emptying_first(self, data: Sequence[Entry]) -> bytes:
+        """The table of contents by which tables that were just made are emptied before their COPY.
 
         Otherwise COPY looks for free space, and rows change their order; nor could a server of
         wal_level minimal do without its log.
@@ -120,23 +121,23 @@ class Loading:
             for entry in data
             if entry.kind == "TABLE DATA" and (entry.schema, entry.name) in made
         ]
-        contents = emptying_first(self._opened.toc, fresh, self._opened.codec)
-        write(self._folder / TABLE_OF_CONTENTS, contents)
+        return emptying_first(self._opened.toc, fresh, self._opened.codec)
 
     def _step(self, entries: Sequence[Entry], jobs: int = 1) -> tuple[Complaint, ...]:
         if not entries:
             return ()
-        with self._start([entry.dump_id for entry in entries], jobs) as process:
+        ids = [entry.dump_id for entry in entries]
+        with self._start(ids, jobs, self._folder) as process:
             while not process.finished():
                 process.wait(_LOOK_SECONDS)
             return self._complaints(process)
 
-    def _start(self, ids: Sequence[int], jobs: int) -> RunningLoad:
+    def _start(self, ids: Sequence[int], jobs: int, folder: Path | None) -> RunningLoad:
         way = self._way
         plan = LoadPlan(
             client=way.client,
             target=way.target,
-            folder=self._folder,
+            folder=folder,
             ids=ids,
             jobs=jobs,
             no_owner=way.no_owner,

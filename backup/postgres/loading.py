@@ -33,15 +33,16 @@ _LIMITS = (
 
 @dataclass(frozen=True)
 class LoadPlan:
-    """One run of pg_restore over the archive in `folder`: toc.dat, and data files or named pipes.
+    """One run of pg_restore over the archive in `folder`: toc.dat and data files.
 
+    Without a folder the archive is a stream, written to `stdin` of the running load.
     It restores the entries `ids` in that order, so that of the table of contents is to be kept.
     `settings` are the server's, for its sessions; see `session_settings`.
     """
 
     client: Client
     target: Source
-    folder: Path
+    folder: Path | None
     ids: Sequence[int]
     jobs: int = 1
     no_owner: bool = False
@@ -51,14 +52,14 @@ class LoadPlan:
 
     def arguments(self) -> list[str]:
         return [
-            *_arguments(self.client),
+            *_arguments(self.client, self.folder),
             f"--jobs={self.jobs}",
             "--no-password",
             *(["--no-owner"] if self.no_owner else []),
             *(["--no-privileges"] if self.no_privileges else []),
             *([f"--role={self.role}"] if self.role else []),
             f"--dbname={conninfo(_with_settings(self.target, self.settings))}",
-            str(self.folder),
+            *_place(self.folder),
         ]
 
 
@@ -116,10 +117,11 @@ class RunningLoad(RunningProgram):
         self._jobs = plan.jobs
         with _list_of(plan.ids) as entries:
             super().__init__(
-                plan.arguments(),
+                [*plan.arguments(), _list_argument(entries)],
                 child_environment(plan.target, environment),
                 self._keep_and_relay,
-                stdin=entries.fileno(),
+                stdin=_source(plan.folder),
+                inherited=(entries.fileno(),),
             )
 
     def finished(self) -> bool:
@@ -169,17 +171,24 @@ class RunningLoad(RunningProgram):
 class RunningScript(RunningProgram):
     """pg_restore writing a script of the entries `ids` to a pipe; no server takes part.
 
-    Read `stdout` to its end, then ask `finished`.
+    Read `stdout` to its end, then ask `finished`. Without a folder the archive is a stream,
+    written to `stdin`.
     """
 
-    def __init__(self, client: Client, folder: Path, ids: Sequence[int]) -> None:
+    def __init__(self, client: Client, folder: Path | None, ids: Sequence[int]) -> None:
         self._messages: deque[Message] = deque(maxlen=50)
         with _list_of(ids) as entries:
             super().__init__(
-                [*_arguments(client), "--file=-", str(folder)],
+                [
+                    *_arguments(client, folder),
+                    "--file=-",
+                    *_place(folder),
+                    _list_argument(entries),
+                ],
                 {"LC_ALL": "C"},
                 self._keep,
-                stdin=entries.fileno(),
+                stdin=_source(folder),
+                inherited=(entries.fileno(),),
                 stdout=subprocess.PIPE,
             )
         assert self._process.stdout is not None  # noqa: S101 - asked for above
@@ -200,14 +209,22 @@ class RunningScript(RunningProgram):
         self._messages.extend(read_messages(lines))
 
 
-def _arguments(client: Client) -> list[str]:
-    # Only -v names the entry of an error. The list is what stdin is.
-    return [
-        client.program("pg_restore"),
-        "--format=directory",
-        "--verbose",
-        "--use-list=/dev/stdin",
-    ]
+def _arguments(client: Client, folder: Path | None) -> list[str]:
+    # Only -v names the entry of an error.
+    form = "directory" if folder else "custom"
+    return [client.program("pg_restore"), f"--format={form}", "--verbose"]
+
+
+def _place(folder: Path | None) -> list[str]:
+    return [str(folder)] if folder else []
+
+
+def _source(folder: Path | None) -> int:
+    return subprocess.DEVNULL if folder else subprocess.PIPE
+
+
+def _list_argument(entries: IO[bytes]) -> str:
+    return f"--use-list=/dev/fd/{entries.fileno()}"
 
 
 def _list_of(ids: Sequence[int]) -> IO[bytes]:

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TypeVar
+from typing import IO, TypeVar
 
 # Between SIGTERM, on which the programs cancel their queries on the server, and SIGKILL.
 GRACE_SECONDS = 0.7
@@ -26,7 +26,8 @@ class RunningProgram:
     """A program with all that it forks.
 
     `hear` is called once, on a thread of its own, with the lines of stderr as they come, each
-    with the process that wrote it. `stdin` and `stdout` are files or subprocess's constants.
+    with the process that wrote it. `stdin` and `stdout` are files or subprocess's constants;
+    `inherited` are files that it has under the same numbers.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class RunningProgram:
         *,
         stdin: int = subprocess.DEVNULL,
         stdout: int = subprocess.DEVNULL,
+        inherited: Sequence[int] = (),
     ) -> None:
         self._hear = hear
         self.killed = False
@@ -53,6 +55,7 @@ class RunningProgram:
                     stdin=stdin,
                     stdout=stdout,
                     stderr=mouth.fileno(),
+                    pass_fds=inherited,
                     start_new_session=True,
                 )
             undo.pop_all()
@@ -75,11 +78,19 @@ class RunningProgram:
                 self._process.wait()
         self._end_group()
         self._listener.join(GRACE_SECONDS)
+        if self._process.stdin:
+            self._process.stdin.close()
 
     def kill(self) -> None:
         """End it at once: a COPY whose end it has not yet sent is never committed."""
         self.killed = True
         self._signal(signal.SIGKILL)
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        """Where it reads what is written, where `stdin` was PIPE."""
+        assert self._process.stdin is not None  # noqa: S101 - asked for
+        return self._process.stdin
 
     def wait(self, seconds: float) -> None:
         """Sleep that long, or until it ends."""
