@@ -17,6 +17,9 @@ OPERATIONS = {
     "restore-instance": "make a new RDS instance or cluster from a snapshot or a point in time",
     "export": "export an RDS snapshot to S3 as Parquet, for analysis",
     "audit": "check the whole strategy, or the setup before the first backup",
+    "plan": "read the fleet's file and make the matrix of a workflow of it",
+    "collect": "sum up what the jobs of a fleet have done",
+    "policy": "print the IAM policy and the trust policy that operations need",
 }
 
 
@@ -31,7 +34,7 @@ class Option:
 
 
 OPTIONS: tuple[Option, ...] = (
-    Option("operation", "What to do: `backup`, `list`, `restore`, `verify`, `snapshot`, `restore-instance`, `export` or `audit`.", "backup"),  # noqa: E501
+    Option("operation", "What to do: `backup`, `list`, `restore`, `verify`, `snapshot`, `restore-instance`, `export`, `audit`, `plan`, `collect` or `policy`.", "backup"),  # noqa: E501
     Option("aws-region", "AWS region of the bucket; without it the environment's `AWS_REGION`."),
     Option("role-to-assume", "ARN of the IAM role to assume through GitHub's OIDC. Without it the credentials of the environment are used."),  # noqa: E501
     Option("role-session-name", "Name of the role session, as CloudTrail shows it.", "pg-backup-action"),  # noqa: E501
@@ -44,6 +47,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("kms-key-id", "KMS key (id, ARN or alias) for SSE-KMS. Without it the bucket's default encryption applies."),  # noqa: E501
     Option("expected-bucket-owner", "Account id that must own the bucket; S3 refuses each request otherwise."),  # noqa: E501
     Option("object-tags", "Tags of every object, `key=value`, one a line, ten at the most."),
+    Option("bucket-role", "ARN of a role in the bucket's account, which the first role assumes for all that touches the bucket and its key (role chaining)."),  # noqa: E501
+    Option("retention-tier", "Tag `retention-tier` of a backup's objects, for the bucket's lifecycle: `daily`, `weekly`, `monthly`, `yearly`, or `auto`: the first backup of a year is yearly, of a month monthly, of a week weekly, any other daily. Without it none."),  # noqa: E501
     Option("database-url", "The source as a URL, `postgresql://user:password@host:5432/database?sslmode=verify-full`; instead of host, port, database, user.", secret=True),  # noqa: E501
     Option("target-url", "The target of a restore as a URL, in place of host, port, target-database, user. For `verify`, an empty database to restore into, in place of a throwaway server.", secret=True),  # noqa: E501
     Option("host", "Host of the source; for `restore`, of the target."),
@@ -109,7 +114,23 @@ OPTIONS: tuple[Option, ...] = (
     Option("fail-on", "What makes an audit red: `fail`, `warn` or `never`.", "fail"),
     Option("release-tag", "Git tag of the last release: a snapshot must be newer. Needs `github-token`."),  # noqa: E501
     Option("backup-workflow", "File name of the workflow that makes the backups, to be audited with `github-token`.", "backup.yml"),  # noqa: E501
-    Option("github-token", "Token that may read the repository's actions and contents: `${{ github.token }}`.", secret=True),  # noqa: E501
+    Option("github-token", "Token that may read the repository's actions and contents: the expression `github.token`.", secret=True),  # noqa: E501
     Option("writer-role", "ARN of the role that makes the backups, for `audit` to look at; `role-to-assume` without it."),  # noqa: E501
     Option("report-file", "File for the audit as JSON, below the workspace."),
+    Option("replica-bucket", "Bucket in another region, to which S3 replicates the backups."),
+    Option("replica-region", "Its region."),
+    Option("replica-wait", "Longest time that a backup waits until all its objects are in the replica, as in `15min`. Without it the run does not wait."),  # noqa: E501
+    Option("read-from", "Where backups are read: `bucket`, `replica`, or `auto`: the replica where the bucket cannot be reached.", "auto"),  # noqa: E501
+    Option("sns-topic-arn", "SNS topic that is told how the run ended."),
+    Option("webhook-url", "URL that is told the same, by a POST over https.", secret=True),
+    Option("webhook-format", "`slack`, whose form many others take as well, or `json`. Without it `slack` for hooks.slack.com and `json` for others."),  # noqa: E501
+    Option("webhook-secret", "Key that signs what is posted as `json` (HMAC with SHA-256).", secret=True),  # noqa: E501
+    Option("notify-on", "When topic and webhook are told: on `failure`, `always`, or on `change`: a failure after a good run, and a good run after a failure.", "failure"),  # noqa: E501
+    Option("cloudwatch-namespace", "Namespace of CloudWatch that every run gives its metrics to."),
+    Option("fleet-file", "The fleet's file: defaults, and a list of databases. For `plan` and `collect` `.github/pg-backups.yml` without it; an `audit` that is given one misses no database of it."),  # noqa: E501
+    Option("fleet-group", "Of the fleet only the databases of this group."),
+    Option("fleet-entry", "An entry of the matrix that `plan` made: the expression `toJSON(matrix)`. It stands for the inputs that are left as they are."),  # noqa: E501
+    Option("policy-for", "Operations that a role is for, one a line; `policy` prints what they need.", "backup"),  # noqa: E501
+    Option("trusted-repository", "Repository that the role is for, as in `acme/shop`, or with its ids `acme@123/shop@456`; the run's own without it."),  # noqa: E501
+    Option("trusted-subject", "What of that repository may assume the role: `ref:refs/heads/main`, `environment:production` or `pull_request`.", "ref:refs/heads/main"),  # noqa: E501
 )  # fmt: skip

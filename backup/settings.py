@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -32,13 +33,31 @@ class RoleSettings:
 
 @dataclass(frozen=True)
 class BucketSettings:
-    """Where backups lie, and how their objects are written."""
+    """Where backups lie, and how their objects are written.
+
+    `role_arn` is assumed for the bucket alone. `retention_tier` is `auto`, or the tag's value.
+    `replica_of` names the bucket that this one is the replica of; None for the first one.
+    `read_below` says what below the prefix is read, in patterns, for policies to paste.
+    """
 
     name: str
     prefix: str
     kms_key_id: str | None
     expected_owner: str | None
     tags: tuple[tuple[str, str], ...]
+    role_arn: str | None = None
+    retention_tier: str | None = None
+    replica_of: str | None = None
+    read_below: tuple[str, ...] = ("*",)
+
+
+@dataclass(frozen=True)
+class ReplicaSettings:
+    """The bucket that S3 replicates the backups to. `wait_seconds` None means not to wait."""
+
+    bucket: str
+    region: str
+    wait_seconds: float | None
 
 
 @dataclass(frozen=True)
@@ -199,10 +218,34 @@ class ExportSettings:
 
 
 @dataclass(frozen=True)
+class Promises:
+    """What was promised of one database: of its newest backup, of its drill, of its restore."""
+
+    max_age_seconds: float
+    max_drill_age_seconds: float
+    max_restore_seconds: float
+
+
+@dataclass(frozen=True)
+class AuditedFleet:
+    """What an audit has of a fleet's file.
+
+    `promises` are of the databases whose backups lie in the audited bucket and prefix, by the
+    database; `known` are those of every group. `elsewhere` are the names of the others and where
+    the file has their backups.
+    """
+
+    promises: Mapping[str, Promises]
+    known: frozenset[str]
+    elsewhere: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
 class AuditSettings:
     """What to audit, against which objectives. `report_file` is relative to the workspace.
 
     `writer_role` is the ARN of the role that makes the backups, where it is not the audit's own.
+    `fleet` is what the run has read of `fleet-file`, None without one.
     """
 
     scope: str
@@ -215,11 +258,55 @@ class AuditSettings:
     github_token: Secret | None
     writer_role: str | None
     report_file: str | None
+    fleet: AuditedFleet | None = None
+
+
+@dataclass(frozen=True)
+class NotificationSettings:
+    """Who is told how a run ended, and when: `failure`, `always` or `change`.
+
+    `webhook_format` is `slack` or `json`. Metrics go to `namespace` after every run.
+    """
+
+    topic_arn: str | None
+    webhook_url: Secret | None
+    webhook_format: str
+    webhook_secret: Secret | None
+    on: str
+    namespace: str | None
+
+    @property
+    def listeners(self) -> tuple[object, ...]:
+        """Everybody that there is to tell; None for those that there are not."""
+        return self.topic_arn, self.webhook_url, self.namespace
+
+
+@dataclass(frozen=True)
+class FleetSettings:
+    """Where the fleet's file lies, relative to the workspace, and which part of it is meant.
+
+    `given` are the step's own inputs by name, as far as they could be a database's: no secrets.
+    """
+
+    file: str | None
+    group: str | None
+    given: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PolicySettings:
+    """The operations that a role is for, and who may assume it."""
+
+    operations: tuple[str, ...]
+    repository: str | None
+    subject: str
 
 
 @dataclass(frozen=True)
 class Settings:
     """`database` names the backups to list, to restore or to verify.
+
+    `read_from` is `bucket`, `replica` or `auto`.
 
     `wait_seconds` bounds the wait for AWS; None means not to wait.
     `target` is None where a drill brings its own server.
@@ -242,3 +329,8 @@ class Settings:
     recovery: RecoverySettings
     export: ExportSettings
     audit: AuditSettings
+    replica: ReplicaSettings | None
+    read_from: str
+    notifications: NotificationSettings
+    fleet: FleetSettings
+    policy: PolicySettings

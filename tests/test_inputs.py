@@ -6,6 +6,7 @@ import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +14,15 @@ import pytest
 from backup.cli import parser
 from backup.options import OPTIONS
 from tests import snapshots
-from tests.lab.aws import REPOSITORY, Ministack
+from tests.fleets import Workspace
+from tests.lab.aws import REGION, REPOSITORY, Ministack
 from tests.lab.cloud import Cloud, listing, new_cloud, reading, source_inputs, writing
 from tests.lab.issuer import Issuer
 from tests.lab.postgres import PostgresServer
 from tests.lab.runner import ActionRun, run_action
 from tests.lab.scripted.server import ScriptedAws
 from tests.lab.tcp import TcpProxy
+from tests.replicas import REPLICA_REGION, second_region
 from tests.steps import back_up, database_named, forget, green
 
 yaml: Any = importlib.import_module("yaml")  # has no type information of its own
@@ -47,6 +50,13 @@ def test_action_yml_has_every_option_with_its_help_and_default(action: dict[str,
     assert expected == found
 
 
+def test_no_text_of_action_yml_holds_an_expression() -> None:
+    """The runner evaluates them in descriptions too, and does not load an action with one that it
+    cannot: https://github.com/aws-actions/aws-cloudformation-github-deploy/issues/61
+    """
+    assert "${{" not in (REPOSITORY / "action.yml").read_text()
+
+
 def test_the_readme_has_every_option_with_its_help_and_default() -> None:
     expected = [(f"`{option.name}`", option.help, option.default) for option in OPTIONS]
     assert expected == rows_of_readme("Inputs")
@@ -59,7 +69,8 @@ def test_the_command_line_has_every_option_that_is_no_secret() -> None:
         for flag in action.option_strings or [action.dest]
     }
     secret = {option.name for option in OPTIONS if option.secret}
-    assert {"password", "database-url", "target-url", "github-token"} == secret
+    urls = {"database-url", "target-url", "webhook-url"}
+    assert {"password", "github-token", "webhook-secret", *urls} == secret
     own = {"-h", "help", "json", "debug"}
     assert {option.name for option in OPTIONS} - secret == flags - own
 
@@ -72,11 +83,22 @@ def test_the_command_line_shows_every_default() -> None:
 
 
 def test_outputs_are_those_of_action_yml_and_of_the_readme(
-    action: dict[str, Any], postgres: PostgresServer, cloud: Cloud, scripted: ScriptedAws
+    action: dict[str, Any],
+    postgres: PostgresServer,
+    cloud: Cloud,
+    scripted: ScriptedAws,
+    tmp_path: Path,
 ) -> None:
-    cloud.allow(writing(cloud.bucket), listing(cloud.bucket), reading(cloud.bucket))
     name = database_named(postgres, "outputs")
-    backed_up = green(back_up(cloud, postgres, name, {"verify": "true"}))
+    with second_region(cloud) as replica:
+        replica.replicate()
+        tagging = {"Effect": "Allow", "Action": "s3:PutObjectTagging", "Resource": "*"}
+        there = listing(replica.name)
+        here = (writing(cloud.bucket), listing(cloud.bucket), reading(cloud.bucket))
+        cloud.allow(*here, there, tagging)
+        waiting = {"replica-bucket": replica.name, "replica-region": REPLICA_REGION,
+                   "replica-wait": "1min", "retention-tier": "auto"}  # fmt: skip
+        backed_up = green(back_up(cloud, postgres, name, waiting | {"verify": "true"}))
     target = source_inputs(postgres, name, **{"target-database": "outputs again"})
     restore = {"operation": "restore", "create-database": "true"}
     restored = green(
@@ -86,6 +108,10 @@ def test_outputs_are_those_of_action_yml_and_of_the_readme(
         )
     )
     listed = green(run_action(cloud.inputs | {"operation": "list"}, cloud.env))
+    workspace = Workspace(tmp_path, cloud.env)
+    workspace.write(f"databases: [{{database: {name}, host: a.example.org, user: backup}}]\n")
+    given = {"aws_region": REGION, "bucket": cloud.bucket, "role_to_assume": cloud.role}
+    planned, collected = green(workspace.plan(**given)), green(workspace.collect(**given))
     audit = {"operation": "audit", "fail-on": "never"}
     audited = green(run_action(cloud.inputs | audit, cloud.env))
     scripted.rds.add_instance("shop")
@@ -93,12 +119,15 @@ def test_outputs_are_those_of_action_yml_and_of_the_readme(
     roles = {"service_role": snapshots.BACKUP_ROLE, "kms_key_id": "alias/exports"}
     exported = green(snapshots.run(cloud, scripted, "export", **roles))
     remade = green(snapshots.run(cloud, scripted, "restore-instance", wait="none"))
+    chained = {"operation": "policy", "bucket-role": "arn:aws:iam::210987654321:role/backups"}
+    policies = green(run_action(cloud.inputs | chained))
     forget(postgres, name)
     forget(postgres, "outputs again")
 
     described = [(name, entry["description"]) for name, entry in action["outputs"].items()]
     assert [(f"`{name}`", text) for name, text in described] == rows_of_readme("Outputs")
-    runs = (backed_up, restored, listed, audited, taken, exported, remade)
+    of_rds = (taken, exported, remade)
+    runs = (backed_up, restored, listed, planned, collected, audited, policies, *of_rds)
     assert {name for name, _ in described} == {name for run in runs for name in run.outputs}
 
 
@@ -200,6 +229,40 @@ def test_a_bad_value_is_refused_before_anything_is_touched(
     assert re.search(rf"^{told}: .+; .*{re.escape(remedy)}", error.message, re.MULTILINE)
     assert "❌" in run.summary
     assert "Traceback" not in re.sub("^::debug::.*$", "", run.log.visible, flags=re.MULTILINE)
+    untouched.assert_nobody_knocked()
+
+
+@pytest.mark.parametrize(
+    ("told", "changes", "remedy"),
+    [
+        ("sns-topic-arn", {}, "write it like arn:aws:sns:eu-central-1:123456789012:pg-backup"),
+        ("cloudwatch-namespace", {"cloudwatch-namespace": "AWS/RDS"}, "write it like PgBackup"),
+        ("cloudwatch-namespace", {"cloudwatch-namespace": "Pg Backup"}, "write it like PgBackup"),
+        ("notify-on", {"notify-on": "never"}, "use one of failure, always, change"),
+        ("webhook-format", {"webhook-format": "teams"}, "use one of slack, json"),
+        ("webhook-secret", {"webhook-url": ""}, "give webhook-url and webhook-format: json"),
+        ("webhook-secret", {"webhook-format": "slack"}, "give webhook-url and webhook-format"),
+        ("webhook-url", {"webhook-url": "http://hooks.example.org/x"}, "write https://hooks."),
+        ("webhook-url", {"webhook-url": "ftp://127.0.0.1/x"}, "write https://hooks."),
+        ("webhook-url", {"webhook-url": "127.0.0.1:1/x"}, "write https://hooks."),
+        ("webhook-url", {"webhook-url": "https://me:s3cr3t@127.0.0.1/x"}, "write https://hooks."),
+        ("webhook-url", {"webhook-url": "https://127.0.0.1:99999/x"}, "write https://hooks."),
+        ("webhook-url", {"webhook-url": "https://127.0.0.1/a\r\nHost: b"}, "write https://hooks."),
+    ],
+)
+def test_a_bad_value_for_a_notification_is_refused(
+    untouched: Untouched, told: str, changes: dict[str, str], remedy: str
+) -> None:
+    """The URL is a secret as a whole, and never shown."""
+    bad = {"sns-topic-arn": "pg-backup"} if not changes else {}
+    good = {"webhook-url": "http://127.0.0.1:1/hook", "webhook-secret": "key"}
+    run = untouched.run(**good | bad | changes)
+
+    assert 2 == run.exit_code, run.output
+    (error,) = run.errors
+    assert re.search(rf"^{told}: .+; .*{re.escape(remedy)}", error.message, re.MULTILINE)
+    shown = [changes.get("webhook-url"), "s3cr3t"]
+    assert [] == [text for text in shown if text and text in run.log.visible + run.summary]
     untouched.assert_nobody_knocked()
 
 

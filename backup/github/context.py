@@ -12,9 +12,14 @@ from urllib.parse import urlsplit
 from backup.model import WorkflowRun
 
 
+def on_runner(environment: Mapping[str, str]) -> bool:
+    """Whether this is a step of a workflow, and not a container or a terminal elsewhere."""
+    return environment.get("GITHUB_ACTIONS") == "true"
+
+
 def workflow_run(environment: Mapping[str, str]) -> WorkflowRun | None:
     """The run of this job, or None outside of GitHub Actions."""
-    if environment.get("GITHUB_ACTIONS") != "true":
+    if not on_runner(environment):
         return None
     get = environment.get
     repository, run_id = get("GITHUB_REPOSITORY", ""), get("GITHUB_RUN_ID", "")
@@ -57,16 +62,19 @@ def origin(environment: Mapping[str, str]) -> Origin | None:
     owner, _, name = environment.get("GITHUB_REPOSITORY", "").partition("/")
     if not owner or not name:
         return None
-    host = urlsplit(environment.get("GITHUB_SERVER_URL", "")).hostname or "github.com"
-    if host == "github.com":
-        issuer = "token.actions.githubusercontent.com"
-    else:
-        issuer = f"token.actions.{host}" if host.endswith(".ghe.com") else f"{host}/_services/token"
     return Origin(
         owner,
         name,
         environment.get("GITHUB_REPOSITORY_OWNER_ID") or None,
         environment.get("GITHUB_REPOSITORY_ID") or None,
-        issuer,
+        issuer_of(environment),
         f"ref:{environment.get('GITHUB_REF') or 'refs/heads/main'}",
     )
+
+
+def issuer_of(environment: Mapping[str, str]) -> str:
+    """Who issues the id tokens of this GitHub, named without `https://`."""
+    host = urlsplit(environment.get("GITHUB_SERVER_URL", "")).hostname or "github.com"
+    if host == "github.com":
+        return "token.actions.githubusercontent.com"
+    return f"token.actions.{host}" if host.endswith(".ghe.com") else f"{host}/_services/token"

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import quote
 
 from backup.errors import AccessError
+from backup.github.context import on_runner
 
 _TRIES = 4
 _TIMEOUT_SECONDS = 10
@@ -33,7 +34,7 @@ def id_token_loader(
     A token lives for about five minutes, so each renewal of the role session needs a new one.
     The function raises AccessError.
     """
-    if environment.get("GITHUB_ACTIONS") != "true":
+    if not on_runner(environment):
         return None
 
     def load() -> str:

@@ -89,6 +89,19 @@ class Repository:
         runs = field(question, answer, "workflow_runs", list)
         return tuple(_run(question, each) for each in runs)
 
+    def run_created(self, run_id: str) -> datetime:
+        """When a run was begun; its later attempts change nothing of it.
+
+        https://docs.github.com/en/rest/actions/workflow-runs#get-a-workflow-run
+        """
+        question = Question(
+            f"cannot read when run {run_id} began",
+            "actions: read",
+            f"/repos/{self.name}/actions/runs/{quote(run_id)}",
+            absent=(),
+        )
+        return moment(question, self._api.get(question), "created_at")
+
     def content(self, path: str, branch: str) -> str | None:
         """A file's text on a branch; None where it is not there.
 

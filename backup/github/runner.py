@@ -57,6 +57,9 @@ class Runner:
         for line in self._redactor.clean(text).splitlines():
             self._print(command("debug", line))
 
+    def clean(self, text: str) -> str:
+        return self._redactor.clean(text)
+
     def annotate(self, error: BackupError) -> None:
         """One annotation with cause and remedy; the traceback only for the debug log."""
         self.debug("".join(traceback.format_exception(error)))

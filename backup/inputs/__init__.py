@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from urllib.parse import unquote
 
-from backup.errors import InputError
-from backup.inputs import endpoints, layers, logical, requirements, storage
+from backup.errors import Fault, InputError
+from backup.inputs import (
+    endpoints,
+    fleets,
+    layers,
+    logical,
+    notifications,
+    requirements,
+    storage,
+)
+from backup.inputs.entries import merged
 from backup.options import OPERATIONS, OPTIONS
 from backup.reading import Reader
 from backup.settings import Settings
@@ -19,10 +29,44 @@ def read(values: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
     `environment` supplies PGPASSWORD, AWS_REGION and AWS_DEFAULT_REGION.
     Raises InputError with every fault found.
     """
+    settings, faults = examined(merged(values), environment)
+    if faults:
+        raise InputError.from_faults(faults)
+    return settings
+
+
+def examined(
+    values: Mapping[str, str], environment: Mapping[str, str]
+) -> tuple[Settings, list[Fault]]:
+    """The settings and every fault of them, for what knows better where each comes from."""
     reader = Reader(values)
+    settings = _settings(reader, environment)
+    requirements.check(reader, settings)
+    return settings, reader.faults
+
+
+def readable(values: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
+    """What can be read of inputs that `read` refuses, as if those with faults were not given.
+
+    Good for telling somebody of the refusal, and for nothing else.
+    """
+    with suppress(InputError):
+        values = merged(values)
+    left = dict(values)
+    while True:
+        reader = Reader(left)
+        settings = _settings(reader, environment)
+        faulty = {fault.option for fault in reader.faults} & left.keys()
+        if not faulty:
+            return settings
+        for name in faulty:
+            del left[name]
+
+
+def _settings(reader: Reader, environment: Mapping[str, str]) -> Settings:
     source = endpoints.source(reader, environment)
     dump = logical.dump(reader)
-    settings = Settings(
+    return Settings(
         operation=reader.choice("operation", tuple(OPERATIONS)),
         role=storage.role(reader, environment),
         bucket=storage.bucket(reader),
@@ -40,11 +84,12 @@ def read(values: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
         recovery=layers.recovery(reader),
         export=layers.export(reader),
         audit=layers.audit(reader),
+        replica=storage.replica(reader),
+        read_from=storage.read_from(reader),
+        notifications=notifications.notifications(reader),
+        fleet=fleets.fleet(reader),
+        policy=fleets.policy(reader),
     )
-    requirements.check(reader, settings)
-    if reader.faults:
-        raise InputError.from_faults(reader.faults)
-    return settings
 
 
 def secrets_among(values: Mapping[str, str]) -> list[str]:
@@ -54,4 +99,7 @@ def secrets_among(values: Mapping[str, str]) -> list[str]:
         # Whatever libpq takes for the password: a raw / or @ in it ends up in other parts.
         if inside := re.match(r"[a-z]+://[^:@]*:(.*)@", url, re.DOTALL):
             given += [inside[1], unquote(inside[1]), *re.split(r"[/@:?]", inside[1])]
+    # Who knows what is behind the host of a webhook may post there, as one word or as several.
+    behind = re.sub(r"^https?://[^/?#]*", "", values.get("webhook-url", ""))
+    given += re.findall(r"[^/?&=#\s]{16,}", behind)
     return [text for text in given if text]

@@ -8,9 +8,11 @@ from backup.settings import Settings
 
 def check(reader: Reader, settings: Settings) -> None:
     """Remember every fault that only shows where inputs are seen together."""
+    _accounts(reader, settings)
     match settings.operation:
         case "backup":
             _source(reader, settings)
+            _drill_at_once(reader, settings)
         case "restore":
             _backup(reader, settings)
             _target(reader, settings)
@@ -30,6 +32,18 @@ def check(reader: Reader, settings: Settings) -> None:
             _source(reader, settings)
         case "audit":
             _audit(reader, settings)
+            _fleet(reader, settings)
+        case "policy":
+            _policy(reader, settings)
+        case "plan" | "collect":
+            _fleet(reader, settings)
+
+
+def _accounts(reader: Reader, settings: Settings) -> None:
+    role, allowed = settings.bucket.role_arn, settings.role.allowed_account_ids
+    if role and allowed and (account := role.split(":")[4]) not in allowed:
+        reader.fault("bucket-role", f"is of account {account}, which allowed-account-ids does not"
+                     " name", "add it there, or correct the ARN")  # fmt: skip
 
 
 def _source(reader: Reader, settings: Settings) -> None:
@@ -50,6 +64,13 @@ def _source(reader: Reader, settings: Settings) -> None:
                          f"give one {name}")  # fmt: skip
     if source.iam_auth and not source.user:
         reader.fault("user", "is missing, and iam-auth needs it", "name a user with rds_iam")
+
+
+def _drill_at_once(reader: Reader, settings: Settings) -> None:
+    waits = settings.replica is not None and settings.replica.wait_seconds is not None
+    if settings.verify.after_backup and settings.read_from == "replica" and not waits:
+        reader.fault("read-from", "is replica, where a new backup is not there at once to be"
+                     " drilled", "give replica-wait, or drill it from the bucket")  # fmt: skip
 
 
 def _backup(reader: Reader, settings: Settings) -> None:
@@ -94,6 +115,19 @@ def _whole(reader: Reader, settings: Settings) -> None:
     if settings.target and settings.verify.sample > 1:
         reader.fault("sample", "is more than one, and target-url is one database",
                      "drill one backup there, or leave target-url out")  # fmt: skip
+
+
+def _policy(reader: Reader, settings: Settings) -> None:
+    """What names the resources of the operations that a role is for."""
+    operations = settings.policy.operations
+    if {"snapshot", "restore-instance", "export"}.intersection(operations):
+        _rds(reader, settings)
+    if "snapshot" in operations:
+        _snapshot(reader, settings)
+    if "export" in operations:
+        _export(reader, settings)
+    if settings.source.iam_auth and not settings.source.user:
+        reader.fault("user", "is missing, and iam-auth needs it", "name a user with rds_iam")
 
 
 def _rds(reader: Reader, settings: Settings) -> None:
@@ -153,3 +187,13 @@ def _audit(reader: Reader, settings: Settings) -> None:
     if settings.audit.release_tag and not settings.audit.github_token:
         reader.fault("release-tag", "is given without github-token, which finds its time",
                      "give both: github-token: ${{ github.token }}")  # fmt: skip
+
+
+def _fleet(reader: Reader, settings: Settings) -> None:
+    for name in ("database", "fleet-entry"):
+        if settings.fleet.file and reader.given(name):
+            reader.fault(name, "is given, and the fleet's file names the databases",
+                         "leave it out; fleet-group takes a part of the fleet")  # fmt: skip
+    if settings.fleet.group and not settings.fleet.file:
+        reader.fault("fleet-group", "is given without fleet-file", "name the file: fleet-file:"
+                     " .github/pg-backups.yml")  # fmt: skip
