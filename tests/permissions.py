@@ -24,6 +24,7 @@ ABOUT_ALL = {
     "backup:DescribeCopyJob",
     "cloudtrail:DescribeTrails",
     "cloudwatch:GetMetricStatistics",
+    "cloudwatch:PutMetricData",
     "ec2:DescribeRouteTables",
     "rds:DescribeDBEngineVersions",
     "rds:DescribeDBMajorEngineVersions",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from backup.aws.grants import PolicyScope, needed
+from backup.aws.grants import PolicyScope, needed, needed_of_bucket_role
 from backup.options import OPERATIONS
 from tests.lab.aws import REPOSITORY
 from tests.permissions import ABOUT_ALL
@@ -35,6 +35,19 @@ EVERYTHING = replace(
 )
 
 
+BEYOND = replace(
+    EVERYTHING,
+    replica="REPLICA",
+    replica_region="eu-west-1",
+    read_from="auto",
+    awaits_replica=True,
+    topic_arn="arn:aws:sns:eu-central-1:123456789012:pg-backup",
+    namespace="PgBackup",
+    remembers_outcomes=True,
+)
+BUCKET_ROLE = "arn:aws:iam::210987654321:role/pg-backup-writer"
+
+
 def statements(page: str) -> list[dict[str, Any]]:
     """Every statement that lets a role do something in the JSON of a page."""
     text = (REPOSITORY / page).read_text().replace("$bucket", "BUCKET").replace("$prefix", "PREFIX")
@@ -54,9 +67,10 @@ def policy(operation: str, scope: PolicyScope = SCOPE) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("operation", "pages"),
     [
-        ("backup", ["README.md"]),
+        ("backup", ["docs/account.md"]),
         ("restore", ["docs/restore.md"]),
         ("verify", ["docs/restore.md", "docs/drill.md"]),
+        ("collect", ["docs/fleets.md"]),
     ],
 )
 def test_a_documented_policy_is_what_the_operation_needs(operation: str, pages: list[str]) -> None:
@@ -102,7 +116,7 @@ def test_the_documented_policies_of_a_restored_instance_are_what_it_needs() -> N
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("of", [{"instance": "shop"}, {"cluster": "shop"}], ids=str)
 def test_only_what_knows_no_resources_is_allowed_on_all(operation: str, of: Any) -> None:
-    scope = replace(EVERYTHING, **of)
+    scope = replace(BEYOND, **of)
     in_vault = replace(scope, vault="production")
     granted = [*needed(operation, scope), *needed(operation, in_vault)]
     assert [] == [each for each in granted if "*" in each.actions or ":*" in str(each.actions)]
@@ -157,6 +171,96 @@ def test_the_documented_permissions_of_a_tunnel_are_what_it_needs() -> None:
     needed_for_it = [each for each in policy("backup", scope) if each not in bucket_alone]
     documented = statements("docs/network.md")
     assert sorted(needed_for_it, key=str) == sorted(documented, key=str)
+
+
+@pytest.mark.parametrize("operation", [name for name in OPERATIONS if name != "policy"])
+def test_two_roles_share_what_one_would_need(operation: str) -> None:
+    of_instance = replace(BEYOND, instance="shop")
+    shared = replace(of_instance, bucket_role=BUCKET_ROLE)
+    first, second = needed(operation, shared), needed_of_bucket_role(operation, shared)
+    become, *rest = first
+    assert (("sts:AssumeRole",), (BUCKET_ROLE,)) == (become.actions, become.resources)
+    alone = needed(operation, of_instance)
+    assert sorted(map(str, alone)) == sorted(map(str, [*rest, *second]))
+    assert [] == [each for each in rest if any(name.startswith("s3:") for name in each.actions)]
+    services = {name.partition(":")[0] for each in second for name in each.actions}
+    assert services <= {"s3", "kms"}
+
+
+def test_the_key_of_an_instance_stays_with_the_first_role() -> None:
+    scope = replace(BEYOND, instance="shop", bucket_role=BUCKET_ROLE)
+    sids = {each.sid for each in needed("restore-instance", scope)}
+    assert "UseTheInstancesKey" in sids
+    assert "UseTheBucketsKey" not in sids
+
+
+def test_what_is_told_adds_its_own_permissions_to_every_operation() -> None:
+    told = replace(SCOPE, topic_arn="TOPIC", namespace="PgBackup", remembers_outcomes=True)
+    for operation in ("list", "restore", "audit", "snapshot", "collect"):
+        beyond = actions(operation, told) - actions(operation, SCOPE)
+        expected = {"sns:Publish", "cloudwatch:PutMetricData", "s3:PutObject", "s3:ListBucket"}
+        assert beyond <= expected, operation
+        assert {"sns:Publish", "cloudwatch:PutMetricData"} <= beyond
+    assert () == needed("policy", told)
+
+
+@pytest.mark.parametrize("operation", ["list", "restore", "verify", "audit"])
+@pytest.mark.parametrize(
+    ("read_from", "buckets"),
+    [("bucket", {"BUCKET"}), ("replica", {"REPLICA"}), ("auto", {"BUCKET", "REPLICA"})],
+)
+def test_backups_are_read_where_they_are_to_be_read(
+    operation: str, read_from: str, buckets: set[str]
+) -> None:
+    scope = replace(SCOPE, replica="REPLICA", replica_region="eu-west-1", read_from=read_from)
+    read = {
+        resource.removeprefix("arn:aws:s3:::").partition("/")[0]
+        for grant in needed(operation, scope)
+        for resource in grant.resources
+        if {"s3:GetObject", "s3:RestoreObject"}.intersection(grant.actions)
+        or grant.sid == "ListBackups"
+    }
+    assert buckets == read
+
+
+def test_a_replicas_key_is_bound_to_that_bucket_alone() -> None:
+    scope = replace(BEYOND, read_from="replica")
+    (key,) = [each for each in needed("restore", scope) if "kms:Decrypt" in each.actions]
+    assert ("arn:aws:kms:eu-west-1:*:key/*",) == key.resources
+    assert {
+        "StringEquals": {"kms:ViaService": "s3.eu-west-1.amazonaws.com"},
+        "StringLike": {
+            "kms:EncryptionContext:aws:s3:arn": [
+                "arn:aws:s3:::REPLICA",
+                "arn:aws:s3:::REPLICA/*",
+            ]
+        },
+    } == key.condition
+    exact = replace(scope, replica_key_arn="KEY")
+    assert ("KEY",) in {each.resources for each in needed("restore", exact)}
+
+
+def test_a_backup_that_waits_lists_the_replica_and_reads_nothing() -> None:
+    scope = replace(SCOPE, replica="REPLICA", replica_region="eu-west-1", awaits_replica=True)
+    beyond = [each for each in needed("backup", scope) if each not in needed("backup", SCOPE)]
+    (waiting,) = beyond
+    assert (("s3:ListBucket",), ("arn:aws:s3:::REPLICA",)) == (waiting.actions, waiting.resources)
+
+
+@pytest.mark.parametrize("operation", [name for name in OPERATIONS if name != "policy"])
+def test_the_documented_table_of_actions_is_what_the_code_asks_for(operation: str) -> None:
+    page = (REPOSITORY / "docs/permissions.md").read_text()
+    row = re.search(rf"^\| `{operation}` \| (.*) \| (.*) \|$", page, re.M)
+    assert row is not None
+    always, with_inputs = (re.findall(r"`([a-z0-9-]+:\w+)`", cell) for cell in row.groups())
+    least = actions(operation, replace(SCOPE, instance="shop", deletes_snapshots=False))
+    scopes = (
+        replace(BEYOND, instance="shop"),
+        replace(BEYOND, cluster="shop"),
+        replace(BEYOND, instance="shop", vault="production"),
+    )
+    most = set().union(*(actions(operation, scope) for scope in scopes))
+    assert (sorted(least), sorted(most - least)) == (sorted(always), sorted(with_inputs))
 
 
 def actions(operation: str, scope: PolicyScope) -> set[str]:

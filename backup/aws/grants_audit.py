@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from backup.aws.grants_backups import reading
-from backup.aws.policy import Grant, PolicyScope, on_key
+from backup.aws.grants_backups import listing_of_read
+from backup.aws.policy import Grant, PolicyScope, on_key, on_read_keys, with_key
+
+READ_BELOW = ("*/manifest.json", "*/drills/*", "rds/*/restores/*")
 
 
 def audit(scope: PolicyScope) -> tuple[Grant, ...]:
     return (
-        *reading(scope),
+        *_reading(scope),
         *_audit_of_bucket(scope),
         *_audit_of_instance(scope),
         *_audit_of_identity(scope),
+    )
+
+
+def _reading(scope: PolicyScope) -> tuple[Grant, ...]:
+    """What tells of backups, drills and restores, and no archive: an auditor cannot restore."""
+    read = [place for below in READ_BELOW for place in scope.read_objects(below)]
+    return (
+        Grant("ReadRecords", ("s3:GetObject",), tuple(read)),
+        listing_of_read(scope),
+        *on_read_keys("DecryptRecords", ("kms:Decrypt",), scope),
     )
 
 
@@ -33,11 +45,20 @@ def _audit_of_bucket(scope: PolicyScope) -> tuple[Grant, ...]:
     trails = f"arn:{scope.partition}:cloudtrail:*:*:trail/*"
     of_trail = ("cloudtrail:GetTrailStatus", "cloudtrail:GetEventSelectors")
     return (
-        Grant("AuditBucket", bucket, (scope.bucket_arn,)),
+        Grant("AuditBucket", bucket, scope.read_buckets),
         Grant("ListTrails", ("cloudtrail:DescribeTrails",), ("*",)),
         Grant("AuditTrails", of_trail, (trails,)),
-        *on_key("AuditKey", ("kms:DescribeKey", "kms:GetKeyRotationStatus"), scope),
+        *_audit_of_keys(scope),
     )
+
+
+def _audit_of_keys(scope: PolicyScope) -> tuple[Grant, ...]:
+    actions = ("kms:DescribeKey", "kms:GetKeyRotationStatus")
+    first = on_key("AuditKey", actions, scope) if scope.reads_bucket else ()
+    if not scope.kms_key_arn or not scope.reads_replica:
+        return first
+    keys = f"arn:{scope.partition}:kms:{scope.replica_region}:{scope.account}:key/*"
+    return (*first, *with_key("AuditKeyOfReplica", actions, scope.replica_key_arn or keys))
 
 
 def _audit_of_instance(scope: PolicyScope) -> tuple[Grant, ...]:

@@ -4,29 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from backup.aws.permissions import WRITE_KMS
-from backup.aws.policy import Grant, PolicyScope, on_key
+from backup.aws.permissions import TAG, UNTAGGED, WRITE_KMS
+from backup.aws.policy import Grant, PolicyScope, literal, on_key, on_read_keys
 
 
 def backup(scope: PolicyScope) -> tuple[Grant, ...]:
     write = ("s3:PutObject", "s3:AbortMultipartUpload")
-    tagging = ("s3:PutObjectTagging",) if scope.tags_objects else ()
+    objects = (scope.objects(),)
+    tagging = Grant("TagNewBackups", (TAG,), objects, UNTAGGED)
+    awaiting = _listing("AwaitReplica", (scope.replica_arn,), scope)
     return (
-        Grant("WriteBackups", write + tagging, (scope.objects(),)),
+        Grant("WriteBackups", write, objects),
+        *((tagging,) if scope.tags_objects else ()),
         listing(scope),
+        *((awaiting,) if scope.awaits_replica else ()),
         *on_key("EncryptBackups", WRITE_KMS, scope),
         *logging_in(scope),
     )
 
 
 def list_backups(scope: PolicyScope) -> tuple[Grant, ...]:
+    return (listing_of_read(scope),)
+
+
+def collect(scope: PolicyScope) -> tuple[Grant, ...]:
+    """Of the bucket that is written to, whatever is read elsewhere."""
     return (listing(scope),)
 
 
 def restore(scope: PolicyScope) -> tuple[Grant, ...]:
+    thaw = Grant("ThawBackups", ("s3:RestoreObject",), scope.read_objects())
     return (
-        *reading(scope),
-        *((Grant("ThawBackups", ("s3:RestoreObject",), (scope.objects(),)),) * scope.thaws),
+        Grant("ReadBackups", ("s3:GetObject",), scope.read_objects()),
+        listing_of_read(scope),
+        *on_read_keys("DecryptBackups", ("kms:Decrypt",), scope),
+        *((thaw,) if scope.thaws else ()),
         *logging_in(scope),
     )
 
@@ -34,20 +46,23 @@ def restore(scope: PolicyScope) -> tuple[Grant, ...]:
 def verify(scope: PolicyScope) -> tuple[Grant, ...]:
     return (
         *restore(scope),
-        Grant("KeepTheResult", ("s3:PutObject",), (scope.objects("*/drills/*"),)),
-        *on_key("EncryptTheResult", ("kms:GenerateDataKey",), scope),
+        Grant("KeepTheResult", ("s3:PutObject",), scope.read_objects("*/drills/*")),
+        *on_read_keys("EncryptTheResult", ("kms:GenerateDataKey",), scope),
     )
 
 
-def reading(scope: PolicyScope) -> tuple[Grant, ...]:
-    read = Grant("ReadBackups", ("s3:GetObject",), (scope.objects(),))
-    return (read, listing(scope), *on_key("DecryptBackups", ("kms:Decrypt",), scope))
-
-
 def listing(scope: PolicyScope) -> Grant:
-    prefixes = [scope.prefix, f"{scope.prefix}/*"]
-    condition = {"StringLike": {"s3:prefix": prefixes}} if scope.prefix else {}
-    return Grant("ListBackups", ("s3:ListBucket",), (scope.bucket_arn,), condition)
+    return _listing("ListBackups", (scope.bucket_arn,), scope)
+
+
+def listing_of_read(scope: PolicyScope) -> Grant:
+    return _listing("ListBackups", scope.read_buckets, scope)
+
+
+def _listing(sid: str, buckets: tuple[str, ...], scope: PolicyScope) -> Grant:
+    prefix = literal(scope.prefix)
+    condition = {"StringLike": {"s3:prefix": [prefix, f"{prefix}/*"]}} if prefix else {}
+    return Grant(sid, ("s3:ListBucket",), buckets, condition)
 
 
 def logging_in(scope: PolicyScope) -> tuple[Grant, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from backup.aws.grants_backups import listing, logging_in
 from backup.aws.permissions import WRITE_KMS
-from backup.aws.policy import Grant, PolicyScope, on_key, via_rds
+from backup.aws.policy import Grant, PolicyScope, on_key, via, with_key
 
 # Only what was restored has it: the old one, and every other, cannot be changed with this policy.
 _RESTORED = {"StringLike": {"aws:ResourceTag/pg-backup-action:restored-from": "*"}}
@@ -71,8 +71,7 @@ def _monitoring(scope: PolicyScope) -> tuple[Grant, ...]:
 
 
 def _key_of_instance(scope: PolicyScope) -> tuple[Grant, ...]:
-    if not scope.instance_key_arn:
-        return ()
     # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Overview.Encryption.Keys.html
     actions = ("kms:DescribeKey", "kms:CreateGrant")
-    return (Grant("UseTheInstancesKey", actions, (scope.instance_key_arn,), via_rds(scope.region)),)
+    here = via("rds", scope.region)
+    return with_key("UseTheInstancesKey", actions, scope.instance_key_arn, here)

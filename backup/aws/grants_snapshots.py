@@ -6,14 +6,14 @@ https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsbacku
 
 from __future__ import annotations
 
-from backup.aws.policy import Grant, PolicyScope, on_key, via_rds
+from backup.aws.policy import Grant, PolicyScope, on_key, via, with_key
 
 # Only what the action itself has taken has it: no other snapshot can be deleted with this policy.
 _OWN = {"StringEquals": {"aws:ResourceTag/pg-backup-action:created-by": "pg-backup-action"}}
 
 
 def snapshot(scope: PolicyScope) -> tuple[Grant, ...]:
-    """By RDS, with `keep`; by AWS Backup where the scope has a vault. The copy is for the scope's
+    """By RDS, or by AWS Backup where the scope has a vault. The copy is for the scope's
     `copy_region`."""
     records = scope.objects(f"rds/{_identifier(scope)}/*")
     return (
@@ -26,7 +26,6 @@ def snapshot(scope: PolicyScope) -> tuple[Grant, ...]:
 def export(scope: PolicyScope) -> tuple[Grant, ...]:
     """Of any snapshot in the region, into the bucket."""
     _, kind = _words(scope)
-    key = scope.kms_key_arn
     use = ("kms:DescribeKey", "kms:CreateGrant")
     records = scope.objects(f"rds/{_identifier(scope)}/exports/*")
     return (
@@ -35,7 +34,7 @@ def export(scope: PolicyScope) -> tuple[Grant, ...]:
         Grant("LookAtExports", ("rds:DescribeExportTasks",), ("*",)),
         Grant("ExportSnapshots", ("rds:StartExportTask",), (scope.rds(kind, "*"),)),
         _passing(scope, "export.rds.amazonaws.com"),
-        *((Grant("EncryptTheExport", use, (key,), via_rds(scope.region)),) if key else ()),
+        *with_key("EncryptTheExport", use, scope.kms_key_arn, via("rds", scope.region)),
         Grant("KeepTheRecord", ("s3:PutObject",), (records,)),
         *on_key("EncryptTheRecord", ("kms:GenerateDataKey",), scope),
     )
@@ -46,13 +45,14 @@ def _by_rds(scope: PolicyScope) -> tuple[Grant, ...]:
     source = scope.rds("cluster" if scope.cluster else "db", _identifier(scope))
     here, there = scope.rds(kind, "*"), scope.rds(kind, "*", scope.copy_region)
     everywhere = (here, there) if scope.copy_region else (here,)
+    delete = Grant("DeleteOwnSnapshots", (f"rds:Delete{word}",), everywhere, _OWN)
     return (
         *_looking(scope, snapshots=True),
         Grant("TakeSnapshots", (f"rds:Create{word}",), (source, here)),
         *((Grant("CopySnapshots", (f"rds:Copy{word}",), everywhere),) if scope.copy_region else ()),
         Grant("TagSnapshots", ("rds:AddTagsToResource",), everywhere),
         *_key_of_copy(scope),
-        Grant("DeleteOwnSnapshots", (f"rds:Delete{word}",), everywhere, _OWN),
+        *((delete,) if scope.deletes_snapshots else ()),
     )
 
 
@@ -71,12 +71,12 @@ def _by_backup(scope: PolicyScope, vault: str) -> tuple[Grant, ...]:
 
 
 def _key_of_copy(scope: PolicyScope) -> tuple[Grant, ...]:
-    if not scope.copy_region or not scope.copy_kms_key_arn:
+    if not scope.copy_region:
         return ()
     # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Overview.Encryption.Keys.html
     actions = ("kms:DescribeKey", "kms:CreateGrant")
-    key = (scope.copy_kms_key_arn,)
-    return (Grant("EncryptTheCopy", actions, key, via_rds(scope.copy_region)),)
+    there = via("rds", scope.copy_region)
+    return with_key("EncryptTheCopy", actions, scope.copy_kms_key_arn, there)
 
 
 def _passing(scope: PolicyScope, service: str) -> Grant:

@@ -22,6 +22,10 @@ class Permission:
 
 
 WRITE_KMS = ("kms:GenerateDataKey", "kms:Decrypt")
+TAG = "s3:PutObjectTagging"
+# Who may tag an object anew could have the bucket's lifecycle delete it early.
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/tagging-and-policies.html
+UNTAGGED = {"Null": {"s3:ExistingObjectTag/retention-tier": "true"}}
 
 PERMISSIONS: dict[str, Permission] = {
     "ListObjectsV2": Permission(("s3:ListBucket",), on_bucket=True),
@@ -30,8 +34,8 @@ PERMISSIONS: dict[str, Permission] = {
     # For the checksum of an encrypted object, its key is asked for too.
     "HeadObject": Permission(("s3:GetObject",), with_kms=("kms:Decrypt",)),
     "RestoreObject": Permission(("s3:RestoreObject",)),
-    "PutObject": Permission(("s3:PutObject",), ("s3:PutObjectTagging",), WRITE_KMS),
-    "CreateMultipartUpload": Permission(("s3:PutObject",), ("s3:PutObjectTagging",), WRITE_KMS),
+    "PutObject": Permission(("s3:PutObject",), (TAG,), WRITE_KMS),
+    "CreateMultipartUpload": Permission(("s3:PutObject",), (TAG,), WRITE_KMS),
     "UploadPart": Permission(("s3:PutObject",), with_kms=WRITE_KMS),
     "CompleteMultipartUpload": Permission(("s3:PutObject",), with_kms=("kms:Decrypt",)),
     "AbortMultipartUpload": Permission(("s3:AbortMultipartUpload",)),
@@ -49,6 +53,17 @@ def statement(actions: tuple[str, ...], resource: str | tuple[str, ...]) -> str:
     """One statement of an IAM policy, on one line, ready to paste."""
     listed = list(actions) if len(actions) > 1 else actions[0]
     return json.dumps({"Effect": "Allow", "Action": listed, "Resource": resource})
+
+
+def statements(actions: tuple[str, ...], resource: str | tuple[str, ...]) -> list[str]:
+    """The same for several actions: tags are for what has no tier yet, and a statement of their
+    own."""
+    others = tuple(each for each in actions if each != TAG)
+    written = [statement(others, resource)] if others else []
+    if TAG in actions:
+        tagging = {"Effect": "Allow", "Action": TAG, "Resource": resource, "Condition": UNTAGGED}
+        written.append(json.dumps(tagging))
+    return written
 
 
 def key_statement(actions: tuple[str, ...], key_arn: str) -> str:

@@ -13,6 +13,12 @@ import re
 from dataclasses import dataclass
 
 from backup.aws.permissions import statement
+from backup.aws.trust_policy import (
+    provider_arn,
+    subject_heads,
+    token_conditions,
+    token_statement,
+)
 from backup.errors import AccessError, BackupError
 from backup.settings import RoleSettings
 
@@ -48,42 +54,22 @@ def read_claims(token: str) -> Claims:
 
 
 def both_subjects(claims: Claims) -> list[str]:
-    """The token's `sub`, and the same in the other form: names alone, or names with numeric ids.
-
-    Repositories created or renamed since 15 July 2026 have ids in it, older ones have not; with
-    both, the policy survives a rename. An id that the token does not tell becomes a `*`.
-    """
-    match = re.fullmatch(r"repo:([^/@:]+)(@\d+)?/([^/@:]+)(@\d+)?(:.*)", claims.subject)
+    """The token's `sub`, and the same in the other form: names alone, or names with numeric ids."""
+    match = re.fullmatch(r"repo:([^/@:]+)(?:@(\d+))?/([^/@:]+)(?:@(\d+))?(:.*)", claims.subject)
     if not match:
         return [claims.subject]
     owner, owner_id, name, name_id, rest = match.groups()
-    plain = f"repo:{owner}/{name}{rest}"
-    with_ids = (
-        f"repo:{owner}{owner_id or '@' + (claims.owner_id or '*')}"
-        f"/{name}{name_id or '@' + (claims.repository_id or '*')}{rest}"
-    )
-    return [plain, with_ids]
+    heads = subject_heads(owner, name, owner_id or claims.owner_id, name_id or claims.repository_id)
+    return [f"{head}{rest}" for head in heads]
 
 
 def trust_statement(role_arn: str, claims: Claims) -> str:
     """The statement of a trust policy that lets this very token assume the role."""
     prefix, account = role_arn.split(":")[1], role_arn.split(":")[4]
     provider = claims.issuer.removeprefix("https://")
-    subjects = both_subjects(claims)
-    operator = "StringLike" if any("*" in subject for subject in subjects) else "StringEquals"
-    conditions: dict[str, dict[str, object]] = {
-        "StringEquals": {f"{provider}:aud": claims.audience}
-    }
-    conditions.setdefault(operator, {})[f"{provider}:sub"] = subjects
-    return json.dumps(
-        {
-            "Effect": "Allow",
-            "Principal": {"Federated": f"arn:{prefix}:iam::{account}:oidc-provider/{provider}"},
-            "Action": "sts:AssumeRoleWithWebIdentity",
-            "Condition": conditions,
-        },
-        indent=2,
-    )
+    conditions = token_conditions(provider, claims.audience, both_subjects(claims))
+    federated = provider_arn(prefix, account, provider)
+    return json.dumps(token_statement(federated, conditions), indent=2)
 
 
 def refused_token(role: RoleSettings, code: str, text: str, claims: Claims) -> BackupError:
@@ -138,6 +124,9 @@ def refused_caller(role: RoleSettings, text: str, caller_arn: str | None) -> Bac
     arn = str(role.arn)
     named = re.search(r"User: (arn:\S+)", text)
     caller = caller_arn or (named[1] if named else f"{arn.split(':role/')[0]}:root")
+    # A session has a name that changes; its role has the one to trust.
+    if session := re.fullmatch(r"(arn:[\w-]+):sts::(\d+):assumed-role/([^/]+)/.+", caller):
+        caller = f"{session[1]}:iam::{session[2]}:role/{session[3]}"
     trust: dict[str, object] = {
         "Effect": "Allow",
         "Principal": {"AWS": caller},
@@ -149,8 +138,12 @@ def refused_caller(role: RoleSettings, text: str, caller_arn: str | None) -> Bac
     return AccessError(
         f"cannot assume {arn}{asked}",
         detail=f"STS says AccessDenied: {text}",
-        hint="the caller's policy must hold:\n"
+        hint=f"the caller's policy{_of_account(caller)} must hold:\n"
         + statement(("sts:AssumeRole",), arn)
-        + "\nand the role's trust policy:\n"
+        + f"\nand the role's trust policy{_of_account(arn)}:\n"
         + json.dumps(trust, indent=2),
     )
+
+
+def _of_account(arn: str) -> str:
+    return f", in account {account}," if (account := arn.split(":")[4]) else ""

@@ -1,4 +1,4 @@
-"""A role's trust policy, read: who may assume the role, under which conditions.
+"""A role's trust policy, read and written: who may assume the role, under which conditions.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
 """
@@ -6,11 +6,12 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_con
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+WITH_TOKEN = "sts:AssumeRoleWithWebIdentity"  # noqa: S105 - an action
 _EQUALS = ("StringEquals", "StringEqualsIgnoreCase")
 _LIKE = ("StringLike",)
 
@@ -121,3 +122,55 @@ def matches(condition: Condition, value: str, text: str) -> bool:
         return value == text
     pattern = re.escape(value).replace(r"\*", ".*").replace(r"\?", ".")
     return re.fullmatch(pattern, text, re.DOTALL) is not None
+
+
+def subject_heads(
+    owner: str, name: str, owner_id: str | None, repository_id: str | None
+) -> tuple[str, str]:
+    """How `sub` begins for a repository: by names alone, and by names with numeric ids.
+
+    Repositories created or renamed since 15 July 2026 have ids in it, older ones have not; with
+    both, the policy survives a rename. An id that is not known becomes a `*`.
+    """
+    ids = f"repo:{owner}@{owner_id or '*'}/{name}@{repository_id or '*'}"
+    return f"repo:{owner}/{name}", ids
+
+
+def token_conditions(
+    provider: str, audience: str, subjects: Sequence[str]
+) -> dict[str, dict[str, object]]:
+    """`aud` and `sub` of a provider's tokens, with wildcards only where a subject has one."""
+    has_wildcards = any("*" in each or "?" in each for each in subjects)
+    conditions: dict[str, dict[str, object]] = {"StringEquals": {f"{provider}:aud": audience}}
+    operator = "StringLike" if has_wildcards else "StringEquals"
+    conditions.setdefault(operator, {})[f"{provider}:sub"] = list(subjects)
+    return conditions
+
+
+def provider_arn(partition: str, account: str, provider: str) -> str:
+    """The OIDC provider of an account for an issuer, named without `https://`."""
+    return f"arn:{partition}:iam::{account}:oidc-provider/{provider}"
+
+
+def token_statement(
+    federated: str,
+    conditions: Mapping[str, Mapping[str, object]],
+    beside: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The statement that lets in the bearers of tokens; `beside` are further actions."""
+    return {
+        "Effect": "Allow",
+        "Principal": {"Federated": federated},
+        "Action": [WITH_TOKEN, *beside] if beside else WITH_TOKEN,
+        "Condition": conditions,
+    }
+
+
+def own_statement(role: str, external_id: str) -> dict[str, Any]:
+    """Lets a role's first session, which id tokens give, assume it again with the external id."""
+    return {
+        "Effect": "Allow",
+        "Principal": {"AWS": role},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"sts:ExternalId": external_id}},
+    }

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from backup.aws.grants import PolicyScope
 from backup.aws.identity import Role, Simulation, describe_role
-from backup.aws.permissions import partition
 from backup.aws.session import AwsSession
 from backup.checks import Check, Known, Status, Unanswered, ask, failed
 from backup.errors import InputError
@@ -14,6 +14,7 @@ from backup.github.context import origin
 from backup.operations.auditing import identity_permissions as permissions
 from backup.operations.auditing import identity_trust as trust
 from backup.operations.auditing.identity_repair import repair
+from backup.operations.policy_scope import policy_scope
 from backup.settings import Settings
 
 TITLES: Mapping[str, str] = {
@@ -69,7 +70,7 @@ def _about_trust(settings: Settings, environment: Mapping[str, str], role: Role)
 
 
 def _about_permissions(session: AwsSession, settings: Settings, arn: str) -> list[Check]:
-    scope = _scope(session, settings, arn)
+    scope = _scope(settings, session.region, arn)
 
     simulation = Simulation(session, arn)
     wanted = ask(lambda: permissions.ask_needed(simulation, scope))
@@ -89,40 +90,11 @@ def _about_permissions(session: AwsSession, settings: Settings, arn: str) -> lis
     ]
 
 
-def _scope(session: AwsSession, settings: Settings, role: str) -> PolicyScope:
-    """What the inputs tell of a backup: its key, its tags, its secret, its instance."""
-    region, account = session.region, role.split(":")[4]
-    where = partition(region)
-    tunnel = settings.tunnel
-
-    def secret_arn(secret: str | None) -> str | None:
-        if secret is None or secret.startswith("arn:"):
-            return secret
-        return f"arn:{where}:secretsmanager:{region}:{account}:secret:{secret}-*"
-
-    key = settings.bucket.kms_key_id
-    if key and not key.startswith("arn:"):
-        key = f"arn:{where}:kms:{region}:{account}:" + (
-            key if key.startswith("alias/") else f"key/{key}"
-        )
-    return PolicyScope(
-        where,
-        region,
-        account,
-        settings.bucket.name,
-        settings.bucket.prefix,
-        kms_key_arn=key,
-        tags_objects=bool(settings.bucket.tags),
-        secret_arn=secret_arn(settings.source.password_secret_id),
-        role=role,
-        instance=settings.rds.instance,
-        cluster=settings.rds.cluster,
-        tunnel_secret_arn=secret_arn(tunnel.secret_id) if tunnel else None,
-        bastion_arn=f"arn:{where}:ec2:{region}:{account}:instance/{tunnel.instance_id}"
-        if tunnel and tunnel.instance_id
-        else None,
-        bastion_user=tunnel.user if tunnel else None,
-    )
+def _scope(settings: Settings, region: str, role: str) -> PolicyScope:
+    """What the inputs tell of a backup, but for what IAM cannot be asked by name."""
+    there = replace(settings, role=replace(settings.role, region=region))
+    scope = policy_scope(there, account=role.split(":")[4], role=role)
+    return replace(scope, login_arn=None)
 
 
 def _unknown(id: str, reason: str, fix: str) -> Check:

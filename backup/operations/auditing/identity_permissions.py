@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from backup.aws.grants import Grant, PolicyScope, needed
 from backup.aws.identity import Decision, Simulation, role_name
+from backup.aws.policy import example
 from backup.checks import Check, failed, passed, warned
 from backup.operations.auditing.shell import aws, document
 
@@ -38,11 +39,16 @@ _KEY_ENDING = ("kms:ScheduleKeyDeletion", "kms:DisableKey", "kms:PutKeyPolicy")
 _OPTIONAL = ("s3:ListBucket",)
 # Keys in conditions of the documented policies, which say nothing of what is forbidden.
 _OWN_KEYS = {
+    "cloudwatch:namespace",
     "ec2:osuser",
     "iam:passedtoservice",
+    "kms:encryptioncontext:aws:s3:arn",
     "kms:grantisforawsresource",
     "kms:resourcealiases",
     "kms:viaservice",
+    "s3:existingobjecttag/retention-tier",
+    "s3:if-none-match",
+    "s3:objectcreationoperation",
     "s3:prefix",
 }
 _ELSEWHERE = "pg-backup-action-elsewhere"
@@ -64,7 +70,7 @@ def ask_needed(simulation: Simulation, scope: PolicyScope) -> list[Wanted]:
             tuple(
                 decision
                 for resource in grant.resources
-                for decision in simulation.ask(grant.actions, _concrete(resource), _context(grant))
+                for decision in simulation.ask(grant.actions, example(resource), _context(grant))
             ),
         )
         for grant in needed("backup", scope)
@@ -74,7 +80,7 @@ def ask_needed(simulation: Simulation, scope: PolicyScope) -> list[Wanted]:
 def ask_forbidden(simulation: Simulation, scope: PolicyScope, role: str) -> list[Decision]:
     """What would let the backup's role destroy backups, or make itself able to."""
     questions = [
-        (_DESTROYING, _concrete(scope.objects())),
+        (_DESTROYING, example(scope.objects())),
         (_RULING, scope.bucket_arn),
         (_RISING, role),
     ]
@@ -195,18 +201,15 @@ def _whole(decision: Decision) -> str:
     return f"{bucket}/*" if separator and ":s3:::" in bucket else decision.resource
 
 
-def _concrete(resource: str) -> str:
-    """A resource that a pattern of ours matches."""
-    return resource.replace("*", "simulated")
-
-
 def _context(grant: Grant) -> dict[str, str]:
     """Condition keys as a request would bring them: the first value, made concrete."""
     values: dict[str, str] = {}
-    for keys in grant.condition.values():
+    for operator, keys in grant.condition.items():
+        if operator == "Null":
+            continue  # true of a key that the request does not bring
         for key, value in keys.items():
             first = value[0] if isinstance(value, list) else value
-            values[key] = _concrete(str(first))
+            values[key] = example(str(first))
     return values
 
 

@@ -6,12 +6,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from backup.aws.identity import Role
-from backup.aws.trust_policy import trust_statements
+from backup.aws.trust_policy import (
+    provider_arn,
+    subject_heads,
+    token_conditions,
+    token_statement,
+    trust_statements,
+)
 from backup.github.context import Origin
 from backup.operations.auditing.identity_entrances import Entrance, entrances, form
 from backup.operations.auditing.shell import aws, document
 
-_WITH_TOKEN = "sts:AssumeRoleWithWebIdentity"  # noqa: S105 - an action
 _BESIDE = ("sts:TagSession", "sts:SetSourceIdentity")
 
 
@@ -67,44 +72,24 @@ def _narrowed(entrance: Entrance, ends: list[str], origin: Origin, audience: str
         for each in entrance.statement.principals
         if each.value.endswith(f":oidc-provider/{provider}")
     )
-    return _statement(federated, conditions, raw.get("Action"))
+    actions = raw.get("Action")
+    beside = [each for each in _BESIDE if isinstance(actions, list) and each in actions]
+    return token_statement(federated, conditions, beside)
 
 
 def _made(role: Role, origin: Origin, audience: str) -> dict[str, Any]:
     partition, account = role.arn.split(":")[1], role.arn.split(":")[4]
-    federated = f"arn:{partition}:iam::{account}:oidc-provider/{origin.issuer}"
-    return _statement(
-        federated, _conditions(origin.issuer, [origin.subject], origin, audience), None
-    )
-
-
-def _statement(
-    federated: str, conditions: Mapping[str, Mapping[str, Any]], actions: object
-) -> dict[str, Any]:
-    beside = [each for each in _BESIDE if isinstance(actions, list) and each in actions]
-    return {
-        "Effect": "Allow",
-        "Principal": {"Federated": federated},
-        "Action": [_WITH_TOKEN, *beside] if beside else _WITH_TOKEN,
-        "Condition": conditions,
-    }
+    conditions = _conditions(origin.issuer, [origin.subject], origin, audience)
+    return token_statement(provider_arn(partition, account, origin.issuer), conditions)
 
 
 def _conditions(
     provider: str, ends: Iterable[str], origin: Origin, audience: str
 ) -> dict[str, dict[str, Any]]:
     """`aud` and both forms of `sub`; an id that nobody told is a `*`."""
-    plain = f"repo:{origin.owner}/{origin.name}"
-    ids = (
-        f"repo:{origin.owner}@{origin.owner_id or '*'}/{origin.name}@{origin.repository_id or '*'}"
-    )
-    subjects = [f"{head}:{end}" for end in ends for head in (plain, ids)]
-    operator = (
-        "StringLike" if any("*" in each or "?" in each for each in subjects) else "StringEquals"
-    )
-    conditions: dict[str, dict[str, Any]] = {"StringEquals": {f"{provider}:aud": audience}}
-    conditions.setdefault(operator, {})[f"{provider}:sub"] = subjects
-    return conditions
+    heads = subject_heads(origin.owner, origin.name, origin.owner_id, origin.repository_id)
+    subjects = [f"{head}:{end}" for end in ends for head in heads]
+    return token_conditions(provider, audience, subjects)
 
 
 def _all(trust: Mapping[str, Any]) -> list[dict[str, Any]]:
