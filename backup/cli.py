@@ -18,7 +18,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m backup",
         description="PostgreSQL backups in S3.",
         epilog="Passwords come from PGPASSWORD, DATABASE_URL or TARGET_URL, a token of GitHub from"
-        " GITHUB_TOKEN, and AWS credentials from the environment.",
+        " GITHUB_TOKEN, a webhook's URL and its key from WEBHOOK_URL and WEBHOOK_SECRET, and AWS"
+        " credentials from the environment.",
         allow_abbrev=False,
     )
     built.add_argument("operation", choices=sorted(OPERATIONS), help="; ".join(
@@ -48,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         if url := os.environ.get(name.upper().replace("-", "_")):
             values[name] = url
-    if token := os.environ.get("GITHUB_TOKEN"):
-        values["github-token"] = token
+    for name in ("github-token", "webhook-url", "webhook-secret"):
+        if secret := os.environ.get(name.upper().replace("-", "_")):
+            values[name] = secret
     code = run(values, os.environ, terminal)
     sys.stdout.flush()
     return code

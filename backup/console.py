@@ -51,6 +51,9 @@ class Console(Protocol):
     def debug(self, text: str) -> None:
         """Shown only where someone asked for debug output."""
 
+    def clean(self, text: str) -> str:
+        """The text without what was masked, for places that are not the console's own."""
+
 
 class Redactor:
     """Takes secrets out of texts, in each form in which they could get there."""

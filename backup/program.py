@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
-import signal
 import sys
 from collections.abc import Mapping
 from typing import Protocol
 
 from backup import interruption
 from backup.console import Console
+from backup.endings import broken_off
 from backup.errors import BackupError, Interrupted
 from backup.inputs import read, secrets_among
+from backup.inputs.notifications import TELLING
+from backup.report.ending import Ending
 from backup.report.report import Report
 from backup.settings import Settings
 
@@ -30,6 +32,19 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
         # A name of a table that the locale cannot show must not end a run.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    ending = _run(values, environment, face)
+    told = ending.settings.notifications.listeners if ending.settings else map(values.get, TELLING)
+    if any(told):
+        interruption.ignore()  # the run is over, and its end stays what it is
+        from backup.operations.notifying.notify import notify
+
+        notify(ending, values, environment, face)
+    return ending.exit_code
+
+
+def _run(values: Mapping[str, str], environment: Mapping[str, str], face: Face) -> Ending:
+    """How the run ended, which the face has told."""
+    chosen = None
     try:
         interruption.listen()
         for secret in secrets_among(values):
@@ -39,20 +54,14 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
         face.published(report)
         if report.failure:
             face.failed(report.failure)
-            return report.failure.exit_code
-        return 0
+        return Ending(chosen, report=report)
     except BackupError as error:
         face.failed(error)
-        return error.exit_code
+        return Ending(chosen, error=error)
     except Interrupted as interrupted:
-        name = signal.Signals(interrupted.exit_code - 128).name
-        ended = BackupError(
-            f"interrupted by {name}",
-            detail="the run was cancelled, or reached its timeout-minutes",
-            hint=f"{interrupted.consequence}. Raise timeout-minutes if nobody cancelled it",
-        )
-        face.failed(ended)
-        return interrupted.exit_code
+        broken = broken_off(interrupted, environment)
+        face.failed(broken)
+        return Ending(chosen, error=broken, interrupted=interrupted)
     except Exception as error:
         unexpected = BackupError(
             f"unexpected {type(error).__name__}: {error}",
@@ -61,7 +70,7 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
         )
         unexpected.__cause__ = error
         face.failed(unexpected)
-        return unexpected.exit_code
+        return Ending(chosen, error=unexpected)
 
 
 def _operate(chosen: Settings, console: Console, environment: Mapping[str, str]) -> Report:
@@ -85,6 +94,12 @@ def _operate(chosen: Settings, console: Console, environment: Mapping[str, str])
         from backup.operations.setup import run
     elif operation == "audit":
         from backup.operations.audit import run
+    elif operation == "plan":
+        from backup.operations.plan import run
+    elif operation == "collect":
+        from backup.operations.collect import run
+    elif operation == "policy":
+        from backup.operations.policy import run
     else:
         from backup.operations.list_backups import run
     return run(chosen, console, environment)

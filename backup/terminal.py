@@ -62,6 +62,9 @@ class Terminal:
         if self._shows_debug:
             self._print(text)
 
+    def clean(self, text: str) -> str:
+        return self._redactor.clean(text)
+
     def failed(self, error: BackupError) -> None:
         self.debug("".join(traceback.format_exception(error)))
         self._print("error: " + "\n  ".join("\n".join(error.lines()).splitlines()))

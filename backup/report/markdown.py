@@ -5,7 +5,16 @@ from __future__ import annotations
 import re
 
 from backup.errors import BackupError
-from backup.report.report import Commands, Facts, History, Report, Section, Table, Timeline
+from backup.report.report import (
+    Commands,
+    Document,
+    Facts,
+    History,
+    Report,
+    Section,
+    Table,
+    Timeline,
+)
 
 
 def render_markdown(report: Report) -> str:
@@ -38,10 +47,15 @@ def _section(section: Section) -> str:
         case History(title, unit, points, limit):
             return _chart(title, unit, points, limit) if len(points) > 1 else ""
         case Commands(title, lines):
-            body = "\n".join(lines)
-            # Longer than any in the text, which may hold a name that somebody else chose.
-            fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", body)), default=0))
-            return f"### {escape(title)}\n\n{fence}sh\n{body}\n{fence}"
+            return f"### {escape(title)}\n\n" + _fenced("sh", "\n".join(lines))
+        case Document(title, language, text):
+            return f"### {escape(title)}\n\n{_fenced(language, text)}"
+
+
+def _fenced(language: str, body: str) -> str:
+    # Longer than any in the text, which may hold a name that somebody else chose.
+    fence = "`" * max(3, 1 + max(map(len, re.findall(r"`+", body)), default=0))
+    return f"{fence}{language}\n{body}\n{fence}"
 
 
 def _chart(

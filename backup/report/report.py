@@ -8,6 +8,7 @@ from typing import Any
 
 from backup.errors import BackupError
 from backup.model import Phase
+from backup.report.measures import Measure
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,15 @@ class Commands:
 
 
 @dataclass(frozen=True)
+class Document:
+    """A text to save as a file; `language` is how a page names what it is written in."""
+
+    title: str
+    language: str
+    text: str
+
+
+@dataclass(frozen=True)
 class History:
     """A value over time, the oldest first; `limit` is what it must not pass."""
 
@@ -52,7 +62,7 @@ class History:
     limit: float | None = None
 
 
-Section = Facts | Table | Timeline | Commands | History
+Section = Facts | Table | Timeline | Commands | Document | History
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,7 @@ class Report:
     """`verdict` is the one sentence; `outputs` the step's outputs; `data` the same for programs.
 
     `failure` is set where the run has something to tell and failed all the same.
+    `measures` are the facts that become metrics.
     """
 
     verdict: str
@@ -67,3 +78,4 @@ class Report:
     outputs: Mapping[str, str]
     data: Mapping[str, Any] = field(default_factory=dict)
     failure: BackupError | None = None
+    measures: tuple[Measure, ...] = ()

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from backup.report.report import Commands, Facts, History, Report, Section, Table, Timeline
+from backup.report.report import (
+    Commands,
+    Document,
+    Facts,
+    History,
+    Report,
+    Section,
+    Table,
+    Timeline,
+)
 from backup.wording import duration
 
 
@@ -27,6 +36,8 @@ def _section(section: Section) -> str:
             return f"{title}\n{_aligned(rows, (False, True))}" if rows else ""
         case Commands(title, lines):
             return "\n".join([title, *(f"  {line}" for line in lines)])
+        case Document(title, _, text):
+            return f"{title}\n{text}"
 
 
 def _aligned(rows: tuple[tuple[str, ...], ...], right: tuple[bool, ...]) -> str:
