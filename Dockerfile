@@ -136,6 +136,7 @@ COPY --from=postgres /root-tree/ /
 COPY --from=python /opt/venv /opt/venv
 COPY entrypoint.py /app/entrypoint.py
 COPY backup /app/backup
+WORKDIR /app
 
 # A program that cannot run must fail this build, not a backup or a drill. PostgreSQL refuses to run
 # as root, so a drill's server has a user of its own.
@@ -156,7 +157,8 @@ RUN ldconfig \
     done \
     && /usr/bin/ssh -V \
     && ssh-keygen -q -t ed25519 -N '' -f /tmp/key && ssh-keygen -y -f /tmp/key && rm /tmp/key* \
-    && /opt/venv/bin/python -E -s -c 'import awscrt.checksums, botocore.session, psycopg; assert psycopg.pq.__impl__ == "binary"'
+    && /opt/venv/bin/python -E -s -c 'import awscrt.checksums, botocore.session, psycopg; assert psycopg.pq.__impl__ == "binary"' \
+    && /opt/venv/bin/python -E -s -c 'import awslambdaric.bootstrap, backup.lambda_function, runtime_client'
 
 ARG VERSION=dev
 ARG REVISION=unknown
@@ -168,9 +170,13 @@ LABEL org.opencontainers.image.title="pg-backup-action" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.source="${SOURCE}"
 
-WORKDIR /app
+# For hosts that make the rest read-only. ECS gives a volume to a user without rights only where the
+# image declares it: https://docs.aws.amazon.com/AmazonECS/latest/developerguide/bind-mounts.html
+VOLUME ["/tmp"]
+
 # Exec form with absolute paths: a shell would drop INPUT_* variables with a hyphen in their name,
 # and a job may have put anything into PATH. -E and -s keep the job's PYTHON* variables and any
 # user site-packages out (-I would also leave /app out of sys.path); -u and -X utf8 are given as
-# flags because, with -E, the variables of the same purpose no longer count.
+# flags because, with -E, the variables of the same purpose no longer count. Lambda is given another
+# entry: /opt/venv/bin/python -E -s -m awslambdaric backup.lambda_function.handler
 ENTRYPOINT ["/opt/venv/bin/python", "-E", "-s", "-u", "-X", "utf8", "/app/entrypoint.py"]

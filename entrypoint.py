@@ -1,4 +1,5 @@
-"""The action's face: inputs from `INPUT_*`, outputs and messages in the runner's dialect."""
+"""The image's faces: inputs from `INPUT_*`; on GitHub's runner outputs and messages in its dialect,
+on any other container host plain lines and a line of JSON."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+from backup.container import Container
 from backup.errors import BackupError
+from backup.github.context import on_runner
 from backup.github.runner import Runner
 from backup.program import main
 from backup.report.markdown import render_failure, render_markdown
@@ -36,16 +39,32 @@ def inputs(environment: Mapping[str, str]) -> dict[str, str]:
     """Inputs by name. The runner upper-cases names, keeps hyphens and passes unset ones empty.
 
     https://docs.github.com/en/actions/reference/workflows-and-actions/metadata-syntax#inputs
+    Elsewhere an underscore stands for a hyphen as well: shells, and Lambda's variables, know none.
     """
-    return {
+    given = {
         name.removeprefix(_INPUT).lower(): value
         for name, value in environment.items()
         if name.startswith(_INPUT) and value
     }
+    if on_runner(environment):
+        return given
+    return {name.replace("_", "-"): value for name, value in given.items()}
+
+
+def run(environment: Mapping[str, str]) -> int:
+    given = inputs(environment)
+    if on_runner(environment):
+        return main(given, environment, Action(environment))
+    # The runner sets the same variable when a run is repeated with debug logging.
+    debug = environment.get("RUNNER_DEBUG") == "1"
+    container = Container(given.get("operation", "backup"), debug=debug)
+    code = main(given, environment, container)
+    container.conclude(code)
+    return code
 
 
 if __name__ == "__main__":
-    code = main(inputs(os.environ), os.environ, Action(os.environ))
+    code = run(os.environ)
     sys.stdout.flush()
     # Threads that still wait for a network that does not answer must not keep the job waiting.
     os._exit(code)

@@ -7,6 +7,7 @@ and what to do about it (hint). The traceback belongs in the debug log.
 from __future__ import annotations
 
 import signal
+import time
 from dataclasses import dataclass
 
 
@@ -14,6 +15,8 @@ class BackupError(Exception):
     """A failure with its cause and its remedy; the base of all errors that end a run."""
 
     exit_code = 1
+    # Nobody refused: no answer came, or no bucket is there. Another region may have one.
+    is_out_of_reach = False
 
     def __init__(self, message: str, *, detail: str = "", hint: str = "") -> None:
         super().__init__(message)
@@ -74,6 +77,10 @@ class StorageError(BackupError):
     exit_code = 5
 
 
+class NotReplicated(StorageError):
+    """A backup whose manifest has come to the replica before all of its objects."""
+
+
 class AlreadyWritten(StorageError):
     """A write that must not replace anything has met an object of that key."""
 
@@ -94,16 +101,19 @@ class VerificationError(BackupError):
 
 
 class Interrupted(BaseException):
-    """SIGINT or SIGTERM arrived. Not an Exception: no handler may take it for a failure to mend.
+    """A signal arrived. Not an Exception: no handler may take it for a failure to mend.
 
-    `consequence` is what a person has to know of the state that the run leaves.
+    `consequence` is what a person has to know of the state that the run leaves. `arrived` is the
+    moment by the monotonic clock; `measures` is what the run had measured until then.
     """
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"interrupted by signal {signal_number}")
+        self.arrived = time.monotonic()
+        self.measures: tuple[object, ...] = ()
         self.exit_code = 128 + signal_number
-        # Until the runner sends its next signal, or kills.
-        self.seconds_left = 7.5 if signal_number == signal.SIGINT else 2.5
+        # Until the runner sends its next signal, or kills; after SIGALRM until Lambda would.
+        self.seconds_left = 2.5 if signal_number == signal.SIGTERM else 7.5
         self.consequence = (
             "nothing was published: what ran was stopped, and uploads were aborted (a warning names"
             " any that were not)"

@@ -1,6 +1,8 @@
 """Signals: the first one ends the run, and none breaks off the cleaning up.
 
-Of a cancelled run the runner sends SIGINT, 7.5 s later SIGTERM, and kills 2.5 s after that.
+Of a cancelled run the runner sends SIGINT, 7.5 s later SIGTERM, and kills 2.5 s after that. ECS,
+Kubernetes and `docker stop` send SIGTERM and kill 10 s later or more. SIGALRM is ours: the time
+of an invocation is nearly over (`backup.lambda_function`).
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from types import FrameType
 
 from backup.errors import Interrupted
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
 
 
 def listen() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -45,6 +46,18 @@ def skip_without(major: int) -> None:
 def postgres(servers: Callable[[int], PostgresServer]) -> PostgresServer:
     """One server, where the major does not matter: 17 is the one in a wheel that has zstd."""
     return servers(17 if 17 in installed() else max(installed()))
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The built image's name."""
+    name = os.environ.get("PG_BACKUP_TEST_IMAGE")
+    if not name:
+        pytest.skip(
+            "no image is named in PG_BACKUP_TEST_IMAGE; on a machine with a Docker engine:"
+            " make image && PG_BACKUP_TEST_IMAGE=pg-backup-action:dev make test"
+        )
+    return name
 
 
 @pytest.fixture(scope="session")
