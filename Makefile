@@ -14,11 +14,12 @@ workflows := $(wildcard .github/workflows/*.yml examples/workflows/*.yml)
 shell := $(wildcard .ci/run examples/*/*.sh)
 templates := $(wildcard examples/infrastructure/*.yaml examples/infrastructure/*.yml)
 
-.PHONY: help demo test lint image bench bench-restore requirements rds-bundle clean
+.PHONY: help demo demo-aws test lint image bench bench-restore requirements rds-bundle clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo          back a sample database up and restore it, all on this machine"
+	@echo "make demo-aws      from an empty AWS account to a green audit, all on this machine"
 	@echo "make test          run the tests"
 	@echo "make lint          run every linter"
 	@echo "make image         build the action's image as $(IMAGE)"
@@ -46,10 +47,13 @@ $(INSTALLED): requirements/dev.txt requirements/postgres.txt
 demo: $(INSTALLED)
 	@$(VENV)/bin/python -m demo
 
+demo-aws: $(INSTALLED)
+	@$(VENV)/bin/python -m demo.aws
+
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile $(PYTEST_ARGS)
 # They wait for servers more than they compute, so that more of them than processors do no harm.
-TEST_PROCESSES ?= 3
+TEST_PROCESSES ?= 4
 
 bench: $(INSTALLED)
 	$(VENV)/bin/python -m benchmarks.backup $(BENCH_ARGS)

@@ -22,10 +22,19 @@ class Status(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Age:
+    """How many seconds old the newest of something is, of one database."""
+
+    of: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """One thing that was looked at. `fix` is the command, SQL or policy line; empty on a pass.
 
-    `id` is stable, for programs: `bucket.versioning`. `title` is for people.
+    `id` is stable, for programs: `bucket.versioning`. `title` is for people. `age` is set where
+    the check is about one and has found it out.
     """
 
     id: str
@@ -33,6 +42,7 @@ class Check:
     status: Status
     reason: str
     fix: str = ""
+    age: Age | None = None
 
     @property
     def area(self) -> str:

@@ -140,7 +140,10 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class BackupEntry:
-    """A backup as the catalogue lists it, without reading its manifest whole."""
+    """A backup as the catalogue lists it, without reading its manifest whole.
+
+    `tier` is how long it stays (see `backup.archive.retention`), where the listing tells.
+    """
 
     id: str
     database: str
@@ -148,6 +151,7 @@ class BackupEntry:
     time: datetime
     stored_bytes: int
     objects: int
+    tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,23 +3,21 @@ restores it by hand; exits 1 if anything differs."""
 
 from __future__ import annotations
 
-import shutil
-import signal
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 from backup.wording import size
 from demo.by_hand import DemoError, Shell, compare, dump_plain, environment, restore_lines
 from demo.narration import Narrator
+from demo.steps import empty_folder, run_step, stop_on_signals
 from tests.lab.aws import REGION, REPOSITORY, Moto, visible_objects
 from tests.lab.daemon import LabError
 from tests.lab.issuer import Issuer
 from tests.lab.postgres import PostgresServer, installed
-from tests.lab.runner import ActionRun, start_action
+from tests.lab.runner import ActionRun
 from tests.lab.sts import ROLE, Sts
 
 BUCKET = "octo-org-backups"
@@ -45,8 +43,7 @@ class Parts:
 
 
 def main() -> int:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupted)
+    stop_on_signals()
     narrator = Narrator(steps=9)
     try:
         with ExitStack() as parts:
@@ -62,7 +59,7 @@ def main() -> int:
 
 
 def _demonstrate(narrator: Narrator, undo: ExitStack) -> None:
-    _empty_folder(FILES)
+    empty_folder(FILES)
     with narrator.step("Start PostgreSQL, S3, STS and an id-token issuer on loopback"):
         parts = _start(undo)
         narrator.say(
@@ -186,31 +183,9 @@ def _run_action(
     parts: Parts, inputs: Mapping[str, str], name: str, narrator: Narrator
 ) -> ActionRun:
     given = {"aws-region": REGION, "role-to-assume": ROLE, "bucket": BUCKET, **inputs}
-    with start_action(given, parts.variables) as action:
-        narrator.stream(action)
-        run = action.finish()
-        left = action.leftovers()
-    (FILES / f"{name}.log").write_text(run.log.visible + "\n")
-    if run.exit_code:
-        raise DemoError(f"entrypoint.py exited with {run.exit_code}")
-    if left:
-        raise DemoError("entrypoint.py left behind: " + ", ".join(left))
+    run = run_step(given, parts.variables, FILES / f"{name}.log", narrator)
     narrator.say("its outputs:", *(f"  {name}={value}" for name, value in run.outputs.items()))
     return run
-
-
-def _empty_folder(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    (folder / ".gitignore").write_text("*\n")
-
-
-def _interrupted(number: int, _frame: FrameType | None) -> None:
-    # A second one must not break off the stopping of what was started.
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
-    print("\nInterrupted; stopping what was started ...", file=sys.stderr)
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,8 @@ class Narrator:
             self._print(f"     {self._in(_FAINT, '│')} {line}")
 
     def stream(self, action: RunningAction) -> None:
-        """The action's log while it runs, as a person sees it on GitHub: masks in effect."""
+        """The action's log while it runs, as a person sees it on GitHub: masks in effect, and
+        without what only debug logging shows."""
         shown = 0
         running = True
         while running:
@@ -51,7 +52,9 @@ class Narrator:
                 time.sleep(_LOOK_EVERY_SECONDS)
             whole_lines, _, _ = action.output.rpartition("\n")
             lines = read_log(whole_lines).visible.splitlines()
-            self.quote("\n".join(lines[shown:]))
+            self.quote(
+                "\n".join(each for each in lines[shown:] if not each.startswith("::debug::"))
+            )
             shown = len(lines)
 
     @property

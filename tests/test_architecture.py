@@ -9,7 +9,16 @@ import pytest
 
 from tests.lab.aws import REPOSITORY
 
-FACES = {"entrypoint", "backup.__main__", "backup.cli", "backup.program", "backup.terminal"}
+FACES = {
+    "entrypoint",
+    "backup.__main__",
+    "backup.cli",
+    "backup.container",
+    "backup.endings",
+    "backup.lambda_function",
+    "backup.program",
+    "backup.terminal",
+}
 OPERATIONS = {"backup.operations"}
 ADAPTERS = {
     "backup.archive",
@@ -18,6 +27,7 @@ ADAPTERS = {
     "backup.postgres",
     "backup.report",
     "backup.ssh",
+    "backup.webhook",
 }
 GROUND = {
     "backup",
@@ -25,6 +35,7 @@ GROUND = {
     "backup.checks",
     "backup.console",
     "backup.errors",
+    "backup.fleet",
     "backup.inputs",
     "backup.interruption",
     "backup.processes",

@@ -390,7 +390,8 @@ class TestOrphans:
     ) -> None:
         whole = audited.put(NOW - 5 * DAY)
         audited.drill(whole)
-        kept = [*audited.cloud.objects(), *written(audited, "rds/shop/1.json", "setup/1.json")]
+        others = ("rds/shop/1.json", "setup/1.json", "outcomes/backup/shop/1-good.json")
+        kept = [*audited.cloud.objects(), *written(audited, *others)]
         left = written(
             audited,
             f"shop/{id_of(NOW - 4 * DAY)}/archive/pack-0001.tar",
@@ -492,3 +493,30 @@ class TestStorage:
 
     def test_nothing_stored_is_an_empty_table(self, audited: Audited) -> None:
         assert [] == self.table(audited, NOW)
+
+
+def test_the_mark_of_a_tier_belongs_to_its_backup(audited: Audited) -> None:
+    for days in range(6):
+        audited.write(f"{audited.put(NOW - days * DAY)}retention-tier/daily")
+    later = NOW + 3 * DAY  # by now nothing can be under way
+    assert Status.PASS is audited.checks(later)["catalogue.orphans"].status
+
+
+def test_in_a_replica_what_has_not_come_yet_is_no_loss(audited: Audited) -> None:
+    for days in range(6):
+        root = audited.put(NOW - days * DAY)
+    audited.remove(f"{root}archive/3349.dat.zst")
+    made = manifest_of().finished
+
+    def objects_at(moment: datetime) -> Check:
+        settings = settings_of(bucket=audited.cloud.bucket)
+        there = replace(settings.bucket, replica_of="the-first")
+        session = logged_in(audited.monkeypatch, settings, audited.env)
+        bucket = Bucket(session, there, connections=4)
+        found = checks(bucket, replace(settings, bucket=there), CONSOLE, moment)
+        return by_id(found)["catalogue.objects"]
+
+    young = objects_at(made + DAY / 2)
+    assert_bad(young, Status.WARN, f"{root}archive/3349.dat.zst is not replicated yet")
+    assert "--bucket the-first" in young.fix and "ReplicationStatus" in young.fix
+    assert_bad(objects_at(made + 2 * DAY), Status.FAIL, f"{root}archive/3349.dat.zst is gone")

@@ -37,8 +37,8 @@ def test_a_role_as_the_quick_start_makes_it_passes_every_check(audited: Audited)
     assert [] == [check for check in found.values() if check.fix]
 
 
-def test_the_quick_start_of_the_readme_passes_every_check(audited: Audited) -> None:
-    text = (REPOSITORY / "README.md").read_text()
+def test_the_role_of_the_documentation_passes_every_check(audited: Audited) -> None:
+    text = (REPOSITORY / "docs/account.md").read_text()
     names = {"organisation": "octo-org", "repository": "shop", "owner_id": "77"}
     names |= {"repository_id": "4242", "subject": "ref:refs/heads/main", "account": ACCOUNT}
     names |= {"bucket": BUCKET, "prefix": "postgresql"}

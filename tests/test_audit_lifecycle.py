@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backup.archive.retention import TAG
 from backup.checks import Status
 from backup.operations.auditing import bucket_lifecycle
 from backup.operations.auditing.bucket import checks
@@ -160,3 +161,94 @@ def test_rules_of_the_old_form_become_rules_of_the_new_one(
     kept, _ = s3.get_bucket_lifecycle_configuration(Bucket=name)["Rules"]
     assert ({"Prefix": "logs/"}, {"Days": 9}) == (kept["Filter"], kept["Expiration"])
     assert Status.PASS is by_id(checks(session, settings, NOW))["bucket.expiry"].status
+
+
+def tiered(**days: int) -> list[dict[str, Any]]:
+    """Rules by tag that expire tiers after so many days."""
+    return [
+        rule(
+            ID=tier,
+            Filter={"And": {"Prefix": f"{PREFIX}/", "Tags": [{"Key": TAG, "Value": tier}]}},
+            Expiration={"Days": days[tier]},
+        )
+        for tier in days
+    ]
+
+
+USUAL = {"daily": 35, "weekly": 120, "monthly": 365}
+
+
+@pytest.mark.parametrize("tier", ["auto", "daily", "monthly", ""])
+def test_tiers_that_expire_one_after_the_other_are_green(audited: Audited, tier: str) -> None:
+    audited.put_lifecycle(whole(), *tiered(**USUAL))
+    found = audited.checks(retention_tier=tier)
+    assert dict.fromkeys(LIFECYCLE, Status.PASS) == {id: found[id].status for id in LIFECYCLE}
+    if tier == "auto":
+        assert "daily backups after 35" in found["bucket.expiry"].reason
+
+
+@pytest.mark.parametrize(
+    ("days", "words"),
+    [
+        ({"daily": 3}, "rule 'daily' deletes daily backups after 3 days"),
+        ({"weekly": 30}, "rule 'weekly' deletes weekly backups after 30 days"),
+        ({"monthly": 364}, "rule 'monthly' deletes monthly backups after 364 days"),
+        ({"yearly": 400}, "rule 'yearly' deletes yearly backups after 400 days"),
+    ],
+)
+def test_a_tier_that_is_gone_before_the_next_one_is_there_is_red_and_mended(
+    audited: Audited, days: dict[str, int], words: str
+) -> None:
+    audited.put_lifecycle(whole(), *tiered(**(USUAL | days)))
+    audited.mended("bucket.expiry", Status.FAIL, words, retention_tier="auto")
+    kept = {each["ID"]: each["Expiration"]["Days"] for each in audited.lifecycle()}
+    assert (USUAL | {"yearly": 730})[next(iter(days))] == kept[next(iter(days))]
+    assert dict.fromkeys(LIFECYCLE, Status.PASS) == {
+        id: check.status
+        for id, check in audited.checks(retention_tier="auto").items()
+        if id in LIFECYCLE
+    }
+
+
+def test_a_rule_by_prefix_that_expires_monthlies_early_is_red(audited: Audited) -> None:
+    audited.put_lifecycle(whole(Expiration={"Days": 120}), *tiered(daily=35))
+    audited.mended("bucket.expiry", Status.FAIL, "all of them after 120", retention_tier="auto")
+
+
+def test_tiers_may_be_archived_each_by_its_own_rule(audited: Audited) -> None:
+    first, *others = tiered(**USUAL, yearly=730)
+    archive = moved(GLACIER_IR=30)
+    expiry = whole()
+    del expiry["Transitions"]
+    audited.put_lifecycle(expiry, first, *(each | archive for each in others))
+    assert Status.PASS is audited.checks(retention_tier="auto")["bucket.archive"].status
+    # Who does not know of the tiers is told why nothing of theirs is archived.
+    audited_without = audited.checks()["bucket.archive"]
+    assert Status.WARN is audited_without.status
+    assert "retention-tier: auto" in audited_without.reason
+
+
+def test_a_tier_that_is_kept_for_long_and_never_archived_is_told(audited: Audited) -> None:
+    expiry = whole()
+    del expiry["Transitions"]
+    audited.put_lifecycle(expiry, *tiered(**USUAL))
+    audited.mended(
+        "bucket.archive", Status.WARN, "no rule for all yearly backups", retention_tier="auto"
+    )
+    assert ["monthly", "weekly", "yearly"] == sorted(
+        each["Filter"]["And"]["Tags"][0]["Value"]
+        for each in audited.lifecycle()
+        if each.get("Transitions")
+    )
+
+
+def test_dailies_that_are_gone_before_the_archive_has_paid_are_told(audited: Audited) -> None:
+    """90 days of Glacier Instant Retrieval are what 16 to 19 of Standard cost."""
+    short = whole(NoncurrentVersionExpiration={"NoncurrentDays": 7})
+    audited.put_lifecycle(short, *tiered(**USUAL))
+    audited.mended(
+        "bucket.archive",
+        Status.WARN,
+        "daily backups are moved to an archive after 30 days",
+        retention_tier="auto",
+    )

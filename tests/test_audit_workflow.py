@@ -291,6 +291,12 @@ def test_a_renamed_repository_is_followed_on_the_same_host(hub: GitHub) -> None:
         ("on: push\njobs:\n  schedule:\n    - cron: '1 1 1 1 1'\n", ()),
         ("on:\n  workflow_dispatch:\n    inputs:\n      cron:\n        default: '1 1 1 1 1'\n", ()),
         ("name: x\n", ()),
+        ("on:\n  schedule: &s\n    - cron: '1 2 * *\n        3'\njobs: *s\n", ("1 2 * * 3",)),
+        ("on:\n  push: {branches: ['schedule: [{cron: 1 1 1 1 1}]']}\n", ()),
+        ("on:\n  schedule:\n    - cron: [1, 2]\n    - just text\n    - cron: every day\n", ()),
+        ("on: [\n", ()),
+        ("[" * 5000, ()),
+        ("", ()),
     ],
 )
 def test_cron_lines_are_those_below_the_schedule(text: str, expected: tuple[str, ...]) -> None:

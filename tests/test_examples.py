@@ -28,7 +28,13 @@ VALUES = {
     "secrets.DATABASE_URL": "postgresql://backup:secret@db.example.org/shop",
     "secrets.BACKUP_PASSWORD": "secret",
     "secrets.RESTORE_PASSWORD": "secret",
+    "secrets.SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/x",
     "github.token": "token",
+    "matrix.account": "123456789012",
+    "matrix.database": "shop",
+    "toJSON(matrix)": '{"name": "shop", "database": "shop", "host": "db.example.org",'
+    ' "user": "backup", "aws-region": "eu-central-1", "bucket": "my-company-pg-backups",'
+    ' "password-secret-id": "shop/backup"}',
 }
 
 

@@ -10,11 +10,14 @@ from backup.archive.manifest import Manifest, decode, encode
 from backup.aws.s3_reading import ReadableBucket
 from backup.errors import AccessError, BackupError, InputError, VerificationError
 from backup.operations.finding import choose_backup, read_manifest
+from backup.terminal import Terminal
 from tests.buckets import put_backup, reader, settle
 from tests.lab.cloud import PREFIX, Cloud
 from tests.manifests import ID, OBJECTS, manifest_of
 
 OLDER = "20261121T020000Z-000000"
+
+CONSOLE = Terminal(as_json=False, debug=False)
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def bucket(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Rea
 
 
 def find_backup(bucket: ReadableBucket, database: str, wanted: str) -> Manifest:
-    return read_manifest(bucket, choose_backup(bucket, PREFIX, database, wanted))
+    return read_manifest(bucket, choose_backup(bucket, PREFIX, database, wanted, CONSOLE))
 
 
 def refused(bucket: ReadableBucket, wanted: str = "latest", database: str = "shop") -> BackupError:
@@ -41,7 +44,7 @@ def test_a_backup_is_found_with_its_manifest_and_where_its_objects_lie(
     root = put_backup(cloud, manifest_of(), "GLACIER_IR")
     put_backup(cloud, manifest_of("20261123T020000Z-ffffff", "another"))
 
-    place = choose_backup(bucket, PREFIX, "shop", "2026-11-22")
+    place = choose_backup(bucket, PREFIX, "shop", "2026-11-22", CONSOLE)
     manifest = read_manifest(bucket, place)
 
     assert (ID, root, decode(encode(manifest_of()))) == (place.entry.id, place.root, manifest)

@@ -14,8 +14,10 @@ from tests import by_hand
 from tests.lab.aws import Moto
 from tests.lab.cloud import Cloud, new_cloud
 from tests.lab.daemon import LabError
+from tests.lab.faults import Reset
 from tests.lab.issuer import Issuer
 from tests.lab.postgres import PostgresServer, installed
+from tests.replicas import second_region
 from tests.restores import databases, is_marked, told
 from tests.runbooks import Desk, sit_down
 from tests.steps import back_up, database_named, forget, green
@@ -162,6 +164,28 @@ def test_a_dropped_database_comes_back(desk: Desk, way: str) -> None:
     assert "orders" in desk.type(book, "Check")
     desk.type(book, "Next")
     assert_shop(desk, before)
+
+
+@WAYS
+def test_a_lost_region_leaves_the_replica(desk: Desk, way: str) -> None:
+    first = desk.cloud.bucket
+    desk.shell = by_hand.Shell(
+        desk.shell.folder,
+        {**desk.shell.environment, "AWS_ENDPOINT_URL_S3": desk.cloud.proxy.url},
+    )
+    before = shop_of(desk)
+    with second_region(desk.cloud, f"{first}-replica") as replica:
+        replica.copy_all()
+        replica.may("restore", read_from="replica")
+        desk.cloud.proxy.add(Reset(), pattern=f"^/{first}(/|[?]|$)")
+        book, section = desk.open("region-lost.md"), "2b. Or from the replica of the backups"
+
+        assert desk.filled["20261122T020000Z-1f9c3a"] in desk.type(book, section, 1)
+        if way == "terminal":
+            desk.type(book, section, 2)
+        else:
+            green(desk.paste(book, section))
+    assert_shop(desk, before, "shop_restored")
 
 
 def test_a_damaged_database_changes_places_with_the_restored_one(desk: Desk) -> None:

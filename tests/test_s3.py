@@ -7,10 +7,12 @@ import contextlib
 import io
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from awscrt.checksums import crc64nvme
@@ -18,7 +20,7 @@ from awscrt.checksums import crc64nvme
 from backup.aws.s3 import Bucket
 from backup.aws.s3_reading import ListedObject
 from backup.aws.session import AwsSession, open_session
-from backup.errors import AccessError, BackupError, InputError, StorageError
+from backup.errors import AccessError, AlreadyWritten, BackupError, InputError, StorageError
 from backup.settings import BucketSettings, RoleSettings
 from backup.store import StoredPart
 from tests.lab.aws import REGION, Ministack, Moto, open_uploads, visible_objects
@@ -208,7 +210,7 @@ def test_an_aborted_upload_leaves_nothing_and_may_be_aborted_twice(lab: Lab) -> 
     "fault", [SLOW_DOWN, INTERNAL_ERROR, Reset(), Reset(after_forwarding=True)], ids=repr
 )
 def test_a_part_is_sent_again_from_its_start(lab: Lab, fault: Answer | Reset) -> None:
-    lab.key = "postgresql/again/1.dat"
+    lab.key = f"postgresql/again/{secrets.token_hex(4)}.dat"
     bucket = lab.bucket()
     lab.proxy.add(fault, method="PUT", pattern="partNumber=1", times=2)
 
@@ -234,6 +236,115 @@ def test_a_completion_whose_answer_was_lost_counts_as_done(lab: Lab) -> None:
     store(lab.bucket(), lab.key)
 
     assert {lab.key: len(WHOLE)} == lab.visible()
+
+
+TAKEN = Answer(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")
+CONFLICT = Answer(409, "ConditionalRequestConflict", "A conflicting operation occurred.")
+
+
+def test_a_completion_says_that_nothing_may_be_written_over(lab: Lab) -> None:
+    store(lab.bucket(), lab.key)
+
+    [completion] = lab.proxy.seen("POST", "uploadId=")
+    assert "*" == completion.headers["if-none-match"]
+
+
+def test_an_object_is_never_written_over_by_another_upload(lab: Lab) -> None:
+    bucket = lab.bucket()
+    upload, parts = send(bucket, lab.key)
+    lab.cloud.client("s3").put_object(Bucket=NAME, Key=lab.key, Body=b"someone else's")
+
+    error = refused(lambda: bucket.complete(lab.key, upload, parts, len(WHOLE), crc(WHOLE)))
+
+    assert isinstance(error, AlreadyWritten)
+    assert f"s3://{NAME}/{lab.key} exists already" == error.message
+    assert b"someone else's" == bucket.read(lab.key)
+
+
+def test_an_object_of_the_same_size_is_someone_elses_where_nothing_was_sent_before(
+    lab: Lab,
+) -> None:
+    bucket = lab.bucket()
+    upload, parts = send(bucket, lab.key)
+    lab.cloud.client("s3").put_object(Bucket=NAME, Key=lab.key, Body=bytes(len(WHOLE)))
+
+    error = refused(lambda: bucket.complete(lab.key, upload, parts, len(WHOLE), crc(WHOLE)))
+
+    assert isinstance(error, AlreadyWritten)
+
+
+def test_an_object_in_the_way_counts_as_done_if_it_is_ours(lab: Lab) -> None:
+    """The first answer is lost, and S3 meets the object that the first attempt has made."""
+    lab.proxy.add(Reset(after_forwarding=True), method="POST", pattern="uploadId=", times=1)
+    lab.proxy.add(TAKEN, method="POST", pattern="uploadId=")
+
+    store(lab.bucket(), lab.key)
+
+    assert {lab.key: len(WHOLE)} == lab.visible()
+    assert [0, 412] == [each.status for each in lab.proxy.seen("POST", "uploadId=")]
+
+
+def test_an_object_in_the_way_is_not_ours_if_it_has_another_size(lab: Lab) -> None:
+    bucket = lab.bucket()
+    upload, parts = send(bucket, lab.key)
+    lab.cloud.client("s3").put_object(Bucket=NAME, Key=lab.key, Body=b"someone else's")
+    lab.proxy.add(Reset(), method="POST", pattern="uploadId=", times=1)
+
+    error = refused(lambda: bucket.complete(lab.key, upload, parts, len(WHOLE), crc(WHOLE)))
+
+    assert isinstance(error, AlreadyWritten)
+
+
+def test_a_completion_that_meets_a_conflict_is_sent_again(lab: Lab) -> None:
+    lab.proxy.add(CONFLICT, method="POST", pattern="uploadId=", times=2)
+
+    store(lab.bucket(), lab.key)
+
+    assert {lab.key: len(WHOLE)} == lab.visible()
+    assert [409, 409, 200] == [each.status for each in lab.proxy.seen("POST", "uploadId=")]
+
+
+@pytest.mark.parametrize(
+    "then", [TAKEN, Answer(404, "NoSuchUpload", "It does not exist.")], ids=lambda each: each.code
+)
+def test_a_completion_still_at_work_behind_a_conflict_counts_as_done(
+    lab: Lab, then: Answer
+) -> None:
+    lab.key += then.code
+    conflict = replace(CONFLICT, instead=False)  # the double completes, and the answer is lost
+    lab.proxy.add(conflict, method="POST", pattern="uploadId=", times=1)
+    lab.proxy.add(then, method="POST", pattern="uploadId=")
+
+    store(lab.bucket(), lab.key)
+
+    assert {lab.key: len(WHOLE)} == lab.visible()
+
+
+def test_an_upload_that_a_conflict_ended_says_so(lab: Lab) -> None:
+    lab.proxy.add(CONFLICT, method="POST", pattern="uploadId=", times=1)
+    gone = Answer(404, "NoSuchUpload", "The specified upload does not exist.")
+    lab.proxy.add(gone, method="POST", pattern="uploadId=")
+    bucket = lab.bucket()
+    upload, parts = send(bucket, lab.key)
+
+    error = refused(lambda: bucket.complete(lab.key, upload, parts, len(WHOLE), crc(WHOLE)))
+
+    assert "ConditionalRequestConflict" in error.detail
+    assert "run the backup again" in error.hint
+    assert {} == lab.visible()
+
+
+def test_a_store_that_cannot_complete_on_a_condition_completes_without(lab: Lab) -> None:
+    unknown = Answer(501, "NotImplemented", "A header you provided implies functionality ...")
+    lab.proxy.add(unknown, method="POST", pattern="uploadId=", times=1)
+    bucket = lab.bucket()
+
+    store(bucket, lab.key)
+    store(bucket, f"{lab.key}.more")
+
+    sent = lab.proxy.seen("POST", "uploadId=")
+    assert [501, 200, 200] == [each.status for each in sent]
+    assert ["*", None, None] == [each.headers.get("if-none-match") for each in sent]
 
 
 def test_an_upload_that_someone_else_aborted_is_an_error_with_a_cause(lab: Lab) -> None:
@@ -518,18 +629,29 @@ def test_a_role_that_may_write_but_not_list_passes_the_check_and_backs_up(
     assert {lab.key: len(WHOLE)} == lab.visible()
 
 
+OBJECTS = f"{ARN}/postgresql/*"
+# A tier that an object has must stay, so tags are for new objects alone.
+WRITING: list[dict[str, Any]] = [
+    {"Action": "s3:PutObject", "Resource": OBJECTS},
+    {
+        "Action": "s3:PutObjectTagging",
+        "Resource": OBJECTS,
+        "Condition": {"Null": {"s3:ExistingObjectTag/retention-tier": "true"}},
+    },
+]
+
+
 @pytest.mark.parametrize(
-    ("call", "actions", "resource"),
+    ("call", "statements"),
     [
-        (lambda b, k: b.begin(k), ["s3:PutObject", "s3:PutObjectTagging"], f"{ARN}/postgresql/*"),
-        (lambda b, k: b.abort(k, "u"), "s3:AbortMultipartUpload", f"{ARN}/postgresql/*"),
-        (lambda b, k: b.read(k), "s3:GetObject", f"{ARN}/postgresql/*"),
-        (lambda b, k: list(b.list(k)), "s3:ListBucket", ARN),
+        (lambda b, k: b.begin(k), WRITING),
         (
-            lambda b, k: b.put_if_absent(k, b"", "text/plain"),
-            ["s3:PutObject", "s3:PutObjectTagging"],
-            f"{ARN}/postgresql/*",
+            lambda b, k: b.abort(k, "u"),
+            [{"Action": "s3:AbortMultipartUpload", "Resource": OBJECTS}],
         ),
+        (lambda b, k: b.read(k), [{"Action": "s3:GetObject", "Resource": OBJECTS}]),
+        (lambda b, k: list(b.list(k)), [{"Action": "s3:ListBucket", "Resource": ARN}]),
+        (lambda b, k: b.put_if_absent(k, b"", "text/plain"), WRITING),
     ],
     ids=["begin", "abort", "read", "list", "put_if_absent"],
 )
@@ -537,8 +659,7 @@ def test_a_denied_request_is_answered_with_the_statement_that_allows_it(
     lab: Lab,
     as_role: Callable[..., AwsSession],
     call: Callable[[Bucket, str], object],
-    actions: list[str] | str,
-    resource: str,
+    statements: list[dict[str, Any]],
 ) -> None:
     lab.session = as_role("s3:ListAllMyBuckets", resource="*")
     bucket = lab.bucket(replace(SETTINGS, tags=(("team", "shop"),)))
@@ -546,5 +667,5 @@ def test_a_denied_request_is_answered_with_the_statement_that_allows_it(
     error = refused(lambda: call(bucket, "postgresql/denied"))
 
     assert isinstance(error, AccessError)
-    statement = json.loads(error.hint.splitlines()[1])
-    assert {"Effect": "Allow", "Action": actions, "Resource": resource} == statement
+    printed = [json.loads(line) for line in error.hint.splitlines()[1:]]
+    assert [{"Effect": "Allow"} | each for each in statements] == printed

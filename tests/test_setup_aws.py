@@ -276,10 +276,10 @@ def test_a_role_without_the_key_is_shown_the_statement_for_it(
     assert f"aws:kms {KEY}" in after.reason("key")
 
 
+@pytest.mark.parametrize("inputs", [{"object-tags": "team=shop"}, {"retention-tier": "auto"}])
 def test_a_role_without_tags_is_shown_the_statement_for_them(
-    cloud: Cloud, shop: dict[str, str], env: dict[str, str]
+    cloud: Cloud, shop: dict[str, str], env: dict[str, str], inputs: dict[str, str]
 ) -> None:
-    inputs = {"object-tags": "team=shop"}
     found = examine(cloud, shop, inputs, env)
 
     assert ["write"] == found.having("fail")

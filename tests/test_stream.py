@@ -37,7 +37,7 @@ def test_a_stream_restores_what_the_directory_does(
     server = servers(major)
     database_named(server, "streamed", OF_ALL_KINDS)
     folder = tmp_path / "archive"
-    dump = [client(major).program("pg_dump"), "-Fd", f"-Z{compression}", "-f", folder]
+    dump = [client(major).program("pg_dump"), "-Fd", f"-Z{compression}", "-f", str(folder)]
     dumped = subprocess.run([*dump, "-d", server.url("streamed")], capture_output=True, text=True)
     forget(server, "streamed")
     if dumped.returncode and not compression.isdigit():

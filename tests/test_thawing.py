@@ -27,6 +27,7 @@ from tests.lab.httpd import HttpService, Request, Response, answering
 from tests.lab.issuer import Issuer
 from tests.manifests import ID, OBJECTS, manifest_of
 
+CONSOLE = Terminal(as_json=False, debug=False)
 NOT_WAITING = ThawSettings(tier="standard", days=3, wait_seconds=0)
 WAITING = ThawSettings(tier="standard", days=3, wait_seconds=60)
 BYTES = sum(len(body) for body in OBJECTS.values())
@@ -43,7 +44,7 @@ class Stage:
         return list(self.bucket.list(f"{root}archive/"))
 
     def thaw(self, needed: list[ListedObject], settings: ThawSettings) -> Thawed | None:
-        return thaw(self.bucket, ID, needed, settings, Terminal(as_json=False, debug=False))
+        return thaw(self.bucket, ID, needed, settings, CONSOLE)
 
     def refused(self, needed: list[ListedObject], settings: ThawSettings) -> BackupError:
         with pytest.raises(BackupError) as caught:
@@ -186,7 +187,7 @@ def test_a_thawed_copy_that_would_vanish_soon_is_kept_longer(stage: Stage) -> No
 
 def test_only_what_is_needed_is_thawed(stage: Stage) -> None:
     stage.put("GLACIER")
-    chosen = choose_backup(stage.bucket, PREFIX, "shop", "latest")
+    chosen = choose_backup(stage.bucket, PREFIX, "shop", "latest", CONSOLE)
     with pytest.raises(StorageError) as caught:
         read_manifest(stage.bucket, chosen)
     assert "thaws what it needs" in caught.value.hint
@@ -286,7 +287,7 @@ def test_the_request_names_tier_and_days(
 
 def test_a_thawed_backup_is_found_as_any_other(stage: Stage) -> None:
     stage.put("GLACIER")
-    chosen = choose_backup(stage.bucket, PREFIX, "shop", ID)
+    chosen = choose_backup(stage.bucket, PREFIX, "shop", ID, CONSOLE)
     stage.thaw(list(chosen.stored.values()), WAITING)
 
     read_manifest(stage.bucket, chosen)

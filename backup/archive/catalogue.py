@@ -2,6 +2,7 @@
 
     PREFIX/DATABASE/20261122T020000Z-1f9c3a/archive/…     the archive, see `follow`
     PREFIX/DATABASE/20261122T020000Z-1f9c3a/manifest.json  written last
+    PREFIX/DATABASE/20261122T020000Z-1f9c3a/retention-tier/weekly  see `retention`
     PREFIX/DATABASE/20261122T020000Z-1f9c3a/drills/20261201T030000Z.json  one for each drill
 
 A folder without a manifest is no backup: nothing here ever counts it as one.
@@ -19,6 +20,7 @@ from datetime import UTC, date, datetime, time
 from typing import Protocol
 from urllib.parse import quote, unquote
 
+from backup.archive import retention
 from backup.archive.manifest import NAME as MANIFEST
 from backup.errors import InputError
 from backup.model import BackupEntry
@@ -81,6 +83,7 @@ def entries(prefix: str, listed: Iterable[Listed]) -> list[BackupEntry]:
     root = f"{prefix}/" if prefix else ""
     stored: dict[tuple[str, str], list[int]] = {}
     complete: set[tuple[str, str]] = set()
+    tiers: dict[tuple[str, str], list[str]] = {}
     for each in listed:
         folder, backup_id, name = _parts(each.key, root)
         if _time_of(backup_id) is None:
@@ -89,6 +92,8 @@ def entries(prefix: str, listed: Iterable[Listed]) -> list[BackupEntry]:
             complete.add((folder, backup_id))
         elif name.startswith("archive/"):
             stored.setdefault((folder, backup_id), []).append(each.size)
+        elif tier := retention.marked(name):
+            tiers.setdefault((folder, backup_id), []).append(tier)
     return sorted(
         (
             BackupEntry(
@@ -98,6 +103,7 @@ def entries(prefix: str, listed: Iterable[Listed]) -> list[BackupEntry]:
                 time=moment,
                 stored_bytes=sum(stored.get((folder, backup_id), [])),
                 objects=len(stored.get((folder, backup_id), [])),
+                tier=retention.longest(tiers.get((folder, backup_id), [])),
             )
             for folder, backup_id in complete
             if (moment := _time_of(backup_id))

@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import Any
 
 from backup.archive.fields import Fields, Unreadable
+from backup.archive.retention import TIERS
 from backup.errors import VerificationError
 from backup.model import (
     Client,
@@ -54,6 +55,7 @@ class Manifest:
     phases: tuple[Phase, ...]
     objects: tuple[StoredObject, ...]
     members: tuple[Member, ...]
+    retention_tier: str | None = None
 
     @property
     def is_partial(self) -> bool:
@@ -82,6 +84,8 @@ def encode(manifest: Manifest) -> bytes:
         "sizes": _sizes(manifest),
         "phases": [asdict(phase) for phase in manifest.phases],
     }
+    if manifest.retention_tier:
+        head["retention_tier"] = manifest.retention_tier
     inventory = asdict(manifest.inventory)
     lines = [f"{_json(name)}: {_json(value)}" for name, value in head.items()]
     lines += [
@@ -145,6 +149,7 @@ _NAME = re.compile(r".+", re.DOTALL)
 _DIGITS = re.compile(r"[0-9]+")
 _LSN = re.compile(r"([0-9A-F]+/[0-9A-F]+)?")
 _COMPRESSION = re.compile(r"none|(gzip|lz4|zstd)(:[0-9]+)?")
+_TIER = re.compile("|".join(TIERS))
 _KIND = re.compile(r"[rpfmvS]")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CRC64NVME = re.compile(r"[A-Za-z0-9+/]{11}=")
@@ -210,6 +215,9 @@ def _read(fields: Fields) -> Manifest:
         ),
         objects=objects,
         members=members,
+        retention_tier=fields.text("retention_tier", _TIER)
+        if "retention_tier" in fields.values
+        else None,
     )
     _check_places(objects, members)
     _check_sizes(fields.part("sizes"), manifest)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from backup.aws.permissions import WRITE_KMS, key_statement, partition, statement
+from backup.aws.permissions import WRITE_KMS, key_statement, partition, statements
 from backup.errors import AccessError, BackupError, InputError, StorageError
 
 
@@ -71,7 +71,8 @@ def sent_before(error: Any) -> int:
 
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 _DENIED = {"AccessDenied", "AccessDeniedException", "AllAccessDisabled", "AccountProblem",
-           "UnauthorizedOperation", "AuthException", "403", "Forbidden"}  # fmt: skip
+           "UnauthorizedOperation", "AuthException", "AuthorizationError", "403",
+           "Forbidden"}  # fmt: skip
 _STALE = {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "RequestExpired"}
 _BAD_KEYS = {"InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken", "SignatureDoesNotMatch",
              "UnrecognizedClientException", "AuthFailure"}  # fmt: skip
@@ -114,18 +115,22 @@ def _refusal(response: dict[str, Any], attempt: Attempt) -> BackupError:
     if code in _ELSEWHERE:
         return _elsewhere(response, detail, attempt)
     if code == "NoSuchBucket":
-        return InputError(
+        no_bucket = InputError(
             attempt.message,
             detail=f"there is no bucket {attempt.bucket!r} ({detail})",
             hint=f"correct `bucket`, or create it: "
             f"aws s3 mb s3://{attempt.bucket} --region {attempt.region}",
         )
+        no_bucket.is_out_of_reach = True
+        return no_bucket
     if code in _BUSY:
         hint = "run it again in a while; AWS_MAX_ATTEMPTS sets how often a request is tried"
         retried = response.get("ResponseMetadata", {}).get("RetryAttempts", 0)
-        return attempt.unreachable(
+        busy = attempt.unreachable(
             attempt.message, detail=f"{detail} (sent {int(retried) + 1} times)", hint=hint
         )
+        busy.is_out_of_reach = True
+        return busy
     return attempt.failure(attempt.message, detail=detail, hint=_other_hint(code, attempt))
 
 
@@ -134,6 +139,8 @@ def _other_hint(code: str, attempt: Attempt) -> str:
         return "the bytes that arrived are not those that were sent: run it again, and suspect the network path or this machine's memory if it repeats"  # noqa: E501
     if code == "NoSuchUpload":
         return "the upload was aborted by someone else: a lifecycle rule (AbortIncompleteMultipartUpload) must leave it more days than a backup takes"  # noqa: E501
+    if code == "ConditionalRequestConflict":
+        return "someone else writes or deletes the same object at the same time: run the backup again, it takes a new id"  # noqa: E501
     if code in ("EntityTooLarge", "EntityTooSmall", "InvalidPartOrder"):
         return "the store has other limits than S3 for the size or number of parts"
     if code in ("InvalidRequest", "InvalidArgument", "NotImplemented"):
@@ -165,11 +172,13 @@ def _denial(text: str, detail: str, attempt: Attempt) -> BackupError:
             "permissions boundary and the organisation's SCPs"
         )
     actions, allowed = attempt.actions, attempt.resource or resource
-    if action and action not in attempt.actions:  # one that AWS asks for on the way: iam:PassRole
+    # SNS writes its own name in capital letters.
+    known = {each.lower() for each in attempt.actions}
+    if action and action.lower() not in known:  # one that AWS asks for on the way: iam:PassRole
         actions, allowed = (action,), resource or attempt.resource
     if actions:
         lines.append("allow it in the role's policy:")
-        lines.append(statement(actions, allowed or "*"))
+        lines += statements(actions, allowed or "*")
     if attempt.kms_actions and attempt.kms_resource and not named:
         lines.append(key_statement(attempt.kms_actions, attempt.kms_resource))
     if attempt.expected_owner and not named:
@@ -252,7 +261,11 @@ def _failure(error: Exception, attempt: Attempt) -> BackupError:
             return InputError(attempt.message, detail=text, hint="correct the input that it names")
         case _:
             hint = "the connection broke more often than it was tried again; run it again, or raise AWS_MAX_ATTEMPTS"  # noqa: E501
-    return attempt.unreachable(attempt.message, detail=text, hint=hint)
+    failure = attempt.unreachable(attempt.message, detail=text, hint=hint)
+    failure.is_out_of_reach = isinstance(
+        error, exceptions.ConnectionError | exceptions.HTTPClientError
+    )
+    return failure
 
 
 def no_credentials(message: str, detail: str) -> AccessError:

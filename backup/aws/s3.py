@@ -7,9 +7,10 @@ A store that does not know it gets Content-MD5, which every store checks.
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 from urllib.parse import urlencode
 
@@ -23,6 +24,8 @@ from backup.settings import BucketSettings
 from backup.store import PartBody, StoredPart
 
 _CONFLICT_PAUSE_SECONDS = 0.5
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+_IF_ABSENT = {"IfNoneMatch": "*"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,14 @@ class Bucket(ReadableBucket):
     def __init__(self, session: AwsSession, settings: BucketSettings, connections: int) -> None:
         super().__init__(session, settings, connections)
         self._checks_crc64nvme = True  # until the store shows that it does not
+        # Of completions, until a store shows that it does not know it there.
+        self._if_absent = dict(_IF_ABSENT)
+
+    def tagged(self, tag: str, value: str) -> Bucket:
+        """The same bucket; what is written through it bears one tag more."""
+        other = copy.copy(self)
+        other._settings = replace(self._settings, tags=(*self._settings.tags, (tag, value)))
+        return other
 
     def begin(self, key: str) -> str:
         from botocore.exceptions import ClientError
@@ -87,8 +98,10 @@ class Bucket(ReadableBucket):
     def complete(
         self, key: str, upload_id: str, parts: Sequence[StoredPart], size: int, crc64nvme: str
     ) -> None:
-        from botocore.exceptions import ClientError
+        """Make the object visible, unless there is one. Raises AlreadyWritten if there is.
 
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html
+        """
         listed: list[dict[str, Any]] = [{"PartNumber": p.number, "ETag": p.etag} for p in parts]
         whole: dict[str, Any] = {}
         if self._checks_crc64nvme:
@@ -99,20 +112,43 @@ class Bucket(ReadableBucket):
                 "ChecksumCRC64NVME": crc64nvme,
                 "MpuObjectSize": size,
             }
+        request = self._common | whole | self._if_absent
+        request |= {"Key": key, "UploadId": upload_id, "MultipartUpload": {"Parts": listed}}
         with explained(self._attempt("cannot complete {uri}", "CompleteMultipartUpload", key)):
+            self._complete(request, key, size)
+
+    def _complete(self, request: dict[str, Any], key: str, size: int) -> None:
+        """Raises AlreadyWritten, or botocore's ClientError."""
+        from botocore.exceptions import ClientError
+
+        conflict: ClientError | None = None
+        for attempt in range(1, ATTEMPTS + 1):
             try:
-                answer = self._client.complete_multipart_upload(
-                    **self._common,
-                    **whole,
-                    Key=key,
-                    UploadId=upload_id,
-                    MultipartUpload={"Parts": listed},
-                )
-                self._told(answer, "ETag")
+                self._told(self._client.complete_multipart_upload(**request), "ETag")
+                return
             except ClientError as error:
-                # The answer to an earlier attempt was lost, and the upload is no more.
-                if error_code(error) != "NoSuchUpload" or self._size_of(key) != size:
+                code = error_code(error)
+                is_gone, is_taken = code == "NoSuchUpload", code == "PreconditionFailed"
+                # Ours, if the answer to an earlier attempt was lost.
+                was_sent = is_gone or (is_taken and (sent_before(error) or conflict))
+                if was_sent and self._size_of(key) == size:
+                    return
+                if is_taken:
+                    raise self._exists(key) from error
+                if is_gone and conflict:
+                    raise conflict from error
+                if attempt == ATTEMPTS:
                     raise
+                if code == "NotImplemented" and request.pop("IfNoneMatch", None):
+                    # No S3 does, and ids are unique: the manifest alone is kept from a second one.
+                    self._if_absent = {}
+                    continue
+                # An attempt whose answer was lost may still be at work.
+                if code != "ConditionalRequestConflict":
+                    raise
+                conflict = error
+            time.sleep(_CONFLICT_PAUSE_SECONDS * attempt)
+        raise AssertionError("the last attempt returns or raises")
 
     def abort(self, key: str, upload_id: str) -> None:
         from botocore.exceptions import ClientError
@@ -137,7 +173,7 @@ class Bucket(ReadableBucket):
             else {"ContentMD5": md5_of(body)}
         )
         arguments = self._common | self._new_object() | checksum
-        arguments |= {"Key": key, "Body": body, "ContentType": content_type, "IfNoneMatch": "*"}
+        arguments |= {"Key": key, "Body": body, "ContentType": content_type} | _IF_ABSENT
         with explained(self._attempt("cannot write {uri}", "PutObject", key)):
             for attempt in range(1, ATTEMPTS + 1):
                 try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from fnmatch import fnmatchcase
 from typing import Any
 
 from backup.aws.permissions import PERMISSIONS, partition
@@ -28,20 +29,31 @@ def attempt_at(
     region = session.region
     permission = PERMISSIONS[operation]
     arn = f"arn:{partition(region)}:s3:::{settings.name}"
-    # A role that drills writes nothing but what it found out.
-    within = "*/drills/*" if operation == "PutObject" and "/drills/" in key else "*"
-    objects = f"{arn}/{settings.prefix}/{within}" if settings.prefix else f"{arn}/{within}"
+    root = f"{arn}/{settings.prefix}" if settings.prefix else arn
+    objects = tuple(f"{root}/{below}" for below in _places(settings, operation, key))
     return Attempt(
         message=message.format(uri=f"s3://{settings.name}/{key}"),
         region=region,
         actions=permission.actions + (permission.with_tags if settings.tags else ()),
-        resource=arn if permission.on_bucket else objects,
+        resource=arn if permission.on_bucket else objects if objects[1:] else objects[0],
         kms_actions=permission.with_kms if settings.kms_key_id else (),
         kms_resource=key_arn(session, settings.kms_key_id or ""),
         bucket=settings.name,
         expected_owner=settings.expected_owner,
         unreachable=StorageError,
     )
+
+
+def _places(settings: BucketSettings, operation: str, key: str) -> tuple[str, ...]:
+    """Patterns below the prefix, as narrow as what the operation is for."""
+    # A role that drills writes nothing but what it found out.
+    if operation == "PutObject" and "/drills/" in key:
+        return ("*/drills/*",)
+    if operation not in ("GetObject", "HeadObject"):
+        return ("*",)
+    below = key.removeprefix(f"{settings.prefix}/")
+    is_meant = any(fnmatchcase(below, pattern) for pattern in settings.read_below)
+    return settings.read_below if is_meant else ("*",)
 
 
 def key_arn(session: AwsSession, key: str) -> str:

@@ -87,6 +87,11 @@ class ReadableBucket:
     def region(self) -> str:
         return self._session.region
 
+    @property
+    def replica_of(self) -> str | None:
+        """The bucket that S3 copies into this one; None where this is the first."""
+        return self._settings.replica_of
+
     def uri(self, key: str) -> str:
         return f"s3://{self._settings.name}/{key}"
 
@@ -132,11 +137,12 @@ class ReadableBucket:
             hint="correct expected-bucket-owner, or `bucket`: someone else may own that name",
         )
 
-    def list(self, prefix: str) -> Iterator[ListedObject]:
-        """The visible objects whose key begins with `prefix`, in key order."""
+    def list(self, prefix: str, after: str = "") -> Iterator[ListedObject]:
+        """The visible objects whose key begins with `prefix` and sorts behind `after`, in order."""
         with explained(self._attempt("cannot list {uri}", "ListObjectsV2", prefix)):
             pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(**self._common, Prefix=prefix):
+            start = {"StartAfter": after} if after else {}
+            for page in pages.paginate(**self._common, Prefix=prefix, **start):
                 for entry in page.get("Contents", ()):
                     yield ListedObject(
                         str(entry["Key"]),
@@ -263,7 +269,13 @@ class ReadableBucket:
                     raise
                 raise StorageError(
                     f"{self.uri(key)} is missing",
-                    detail="it was deleted by hand, or a lifecycle rule has expired it",
+                    detail="it was deleted by hand, or a lifecycle rule has expired it"
+                    + (
+                        f", or S3 has not replicated it from s3://{self.replica_of} yet: most"
+                        " objects take 15 minutes"
+                        if self.replica_of
+                        else ""
+                    ),
                     hint="restore another backup (operation: list), or an earlier version of the"
                     " object where the bucket keeps versions; let rules expire whole backups",
                 ) from error

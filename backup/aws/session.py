@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from backup.aws.permissions import partition
 from backup.aws.refusals import Attempt, error_code, explained, no_credentials
 from backup.aws.trust import Claims, read_claims, refused_caller, refused_token
 from backup.errors import AccessError, InputError
@@ -68,6 +69,32 @@ class AwsSession:
         other = AwsSession(self._session, region, self.identity)
         other._lock = self._lock
         return other
+
+    def assuming(
+        self, role: RoleSettings, caller_arn: str | None, mask: Callable[[str], None]
+    ) -> AwsSession:
+        """A session of another role, which this one assumes and which renews itself as well.
+
+        `caller_arn` is this one's role, where it has one, for what its trust policy must say.
+        `mask` is given every key before its use. Raises AccessError.
+        """
+        import botocore.session
+
+        arn = str(role.arn)
+        with explained(Attempt(f"cannot assume {arn}", self.region)):
+            session = botocore.session.Session()
+            session.set_config_variable("region", self.region)
+            session.set_config_variable("sts_regional_endpoints", "regional")
+            source = _found(self._session.get_credentials())
+            caller = caller_arn or (self.identity.arn if self.identity else None)
+            credentials = _from_keys(session, role, source, mask, caller)
+            session.register_component("credential_provider", _Only(credentials))
+            credentials.get_frozen_credentials()  # who may not assume it is told so at once
+        account, name = arn.split(":")[4], arn.rpartition("/")[2]
+        session_arn = (
+            f"arn:{partition(self.region)}:sts::{account}:assumed-role/{name}/{role.session_name}"
+        )
+        return AwsSession(session, self.region, Identity(account, session_arn))
 
 
 def short_of_patience() -> Any:

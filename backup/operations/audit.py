@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 
-from backup.aws.s3 import Bucket
-from backup.aws.session import AwsSession, open_session
+from backup.aws.grants_audit import READ_BELOW
+from backup.aws.session import AwsSession
 from backup.checks import Check, Known, Status, Unanswered, ask, worst
 from backup.console import Console
 from backup.errors import Interrupted
 from backup.github.context import workflow_run
-from backup.github.id_token import id_token_loader
 from backup.operations.auditing import (
     bucket,
     catalogue,
@@ -20,10 +20,12 @@ from backup.operations.auditing import (
     objectives,
     workflow,
 )
+from backup.operations.auditing.fleet import with_fleet
 from backup.operations.auditing.release import released
 from backup.operations.auditing.report_file import ReportFile
 from backup.operations.auditing.storage import storage
 from backup.operations.auditing.survey import MARKS, Area, Survey, survey_report
+from backup.operations.opening import bucket_to_read, log_in
 from backup.operations.phases import Phases
 from backup.report.report import Report
 from backup.settings import Settings
@@ -40,17 +42,19 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
 
 def _audit(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
     phases, now = Phases(console), datetime.now(UTC)
+    settings = with_fleet(settings, environment)
     file = settings.audit.report_file
     place = ReportFile(file, environment) if file else None
     with phases.phase("Log in to AWS"):
-        id_token = id_token_loader(environment, settings.role.audience, console.mask)
-        session = open_session(settings.role, id_token, console.mask)
-        store = Bucket(session, settings.bucket, connections=4)
+        session = log_in(settings, console, environment)
+        records = replace(settings.bucket, read_below=READ_BELOW)
+        access = bucket_to_read(session, replace(settings, bucket=records), console)
+        settings, store = access.settings, access.bucket(connections=4)
     areas: dict[str, Callable[[], list[Check]]] = {
         "Objectives": lambda: objectives.checks(store, settings, now),
         "Workflow": lambda: workflow.checks(settings, environment, now),
         "Instance": lambda: _instance(session, settings, environment, now),
-        "Bucket": lambda: bucket.checks(session, settings, now),
+        "Bucket": lambda: bucket.checks(access.session, settings, now),
         "Catalogue": lambda: catalogue.checks(store, settings, console, now),
         "Identity": lambda: identity.checks(session, settings, environment),
     }

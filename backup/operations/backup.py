@@ -7,25 +7,27 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from backup import __version__, interruption
-from backup.archive import completeness
-from backup.archive.catalogue import new_place
+from backup.archive import completeness, retention
+from backup.archive.catalogue import Place, new_place
 from backup.archive.encodings import codec_of
 from backup.archive.follow import Follower
 from backup.archive.manifest import Manifest, encode
 from backup.archive.scratch import scratch_folder
 from backup.archive.toc import TableOfContents
 from backup.aws.s3 import Bucket
-from backup.aws.session import open_session
+from backup.aws.session import AwsSession
 from backup.console import Console
+from backup.errors import Interrupted
 from backup.github.context import workflow_run
-from backup.github.id_token import id_token_loader
-from backup.operations.backup_report import backup_report
+from backup.operations.backup_report import backup_report, with_replication
 from backup.operations.choosing import client_for, compression_for
 from backup.operations.counting import RowCounter
+from backup.operations.opening import first_bucket, log_in, replica_of
 from backup.operations.phases import Phases
-from backup.operations.previous import compare_with_previous, previous_backup
+from backup.operations.previous import compare_with_previous, earlier_backups, tier_of
 from backup.operations.progress import DumpProgress
 from backup.operations.reaching import reached
+from backup.operations.replica_wait import wait_for_replica
 from backup.operations.uploading import UPLOAD_THREADS, open_uploads
 from backup.postgres.connection import connect, hang_up, pinned
 from backup.postgres.counts import tables_with_data
@@ -34,7 +36,7 @@ from backup.postgres.globals import dump_globals
 from backup.postgres.inventory import read_inventory
 from backup.postgres.snapshot import export_snapshot, server_version
 from backup.report.report import Report
-from backup.settings import Settings
+from backup.settings import ReplicaSettings, Settings
 from backup.wording import count
 
 
@@ -44,9 +46,8 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
     options = settings.dump
     with ExitStack() as undo:
         with phases.phase("Log in to AWS"):
-            id_token = id_token_loader(environment, settings.role.audience, console.mask)
-            session = open_session(settings.role, id_token, console.mask)
-            bucket = Bucket(session, settings.bucket, connections=UPLOAD_THREADS + 2)
+            session = log_in(settings, console, environment)
+            bucket = first_bucket(session, settings, console).bucket(UPLOAD_THREADS + 2)
             bucket.check()
             who = session.identity.arn if session.identity else "The environment's credentials"
             console.info(f"{who}, s3://{settings.bucket.name}")
@@ -60,7 +61,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
             server = server_version(connection)
             client = client_for(server, console, environment)
             compression = compression_for(options.compression, client)
-            previous = previous_backup(bucket, settings.bucket.prefix, source.database, console)
+            earlier = earlier_backups(bucket, settings.bucket.prefix, source.database, console)
             scratch = undo.enter_context(scratch_folder())
             globals_file = scratch / "globals.sql"
             denied = dump_globals(client, source, environment, globals_file)
@@ -70,6 +71,8 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
             inventory = read_inventory(connection, options.selection)
             with_data = tables_with_data(connection, inventory, options.selection)
             place = new_place(settings.bucket.prefix, source.database, snapshot.time)
+            tier = tier_of(settings, snapshot.time, earlier, console)
+            bucket = bucket.tagged(retention.TAG, tier) if tier else bucket
             console.info(
                 f"PostgreSQL {server.text} on {source.host}, {len(inventory.relations)} relations;"
                 f" pg_dump {client.version} with {compression}"
@@ -136,11 +139,61 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
                 phases=phases.done,
                 objects=objects,
                 members=tuple(completeness.with_tables(archive.contents, archive.members)),
+                retention_tier=tier,
             )
-            # From here on the backup exists, or will: nothing may end the run in between.
-            interruption.ignore()
-            bucket.put_if_absent(place.manifest, encode(written), "application/json")
-            console.info(f"s3://{settings.bucket.name}/{place.manifest}")
+            stored = _publish(bucket, place, written, console)
 
+    previous = earlier[-1] if earlier else None
     compare_with_previous(previous, written.stored_bytes, console)
-    return backup_report(written, archive, phases.done, settings.bucket.name, place, previous)
+    report = backup_report(written, archive, phases.done, settings.bucket.name, place, previous)
+    if settings.replica is None or settings.replica.wait_seconds is None:
+        return report
+    return _replicated(report, stored, place, session, settings, settings.replica, phases, console)
+
+
+def _publish(bucket: Bucket, place: Place, written: Manifest, console: Console) -> dict[str, int]:
+    """Write the manifest, by which the backup exists; the sizes of all its objects, by key."""
+    stored = {f"{place.root}{each.key}": each.size for each in written.objects}
+    if written.retention_tier and not written.is_partial:
+        key, body = place.root + retention.mark_of(written.retention_tier), b"\n"
+        bucket.put_if_absent(key, body, "text/plain")
+        stored[key] = len(body)
+    content = encode(written)
+    # From here on the backup exists, or will: nothing may end the run in between.
+    interruption.ignore()
+    bucket.put_if_absent(place.manifest, content, "application/json")
+    console.info(bucket.uri(place.manifest))
+    return stored | {place.manifest: len(content)}
+
+
+def _replicated(
+    report: Report,
+    stored: Mapping[str, int],
+    place: Place,
+    session: AwsSession,
+    settings: Settings,
+    replica: ReplicaSettings,
+    phases: Phases,
+    console: Console,
+) -> Report:
+    """The report once the copy has been waited for, which a signal may end."""
+    console.info(report.verdict)
+    interruption.listen()
+    try:
+        with phases.phase("Wait for the replica"):
+            replication = wait_for_replica(
+                lambda: replica_of(session, settings, console).readable(1),
+                stored,
+                place.root,
+                settings.bucket,
+                replica,
+                console,
+            )
+    except Interrupted as interrupted:
+        interrupted.consequence = (
+            f"backup {place.id} is made and counts, and nobody has seen it arrive in"
+            f" s3://{replica.bucket}"
+        )
+        interrupted.measures = report.measures
+        raise
+    return with_replication(report, replication, phases.done)

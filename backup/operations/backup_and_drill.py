@@ -10,6 +10,7 @@ from backup.console import Console
 from backup.errors import BackupError, Interrupted
 from backup.operations import backup, verify
 from backup.operations.drill import read_queries
+from backup.report.measures import Drilled
 from backup.report.report import Report
 from backup.settings import Settings
 
@@ -30,16 +31,23 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
     try:
         drill = verify.run(drilled, console, environment)
     except BackupError as error:
-        return replace(made, verdict=f"{made.verdict}, and could not be drilled", failure=error)
+        return replace(
+            made,
+            verdict=f"{made.verdict}, and could not be drilled",
+            failure=error,
+            measures=(*made.measures, Drilled(made.data["database"], False, None)),
+        )
     except Interrupted as interrupted:
         interrupted.consequence = (
             f"backup {made.outputs['backup-id']} is made and counts, and its drill was stopped"
         )
+        interrupted.measures = (*made.measures, Drilled(made.data["database"], False, None))
         raise
     return Report(
         verdict=f"{made.verdict}; {drill.verdict}",
         sections=(*made.sections, *drill.sections),
         outputs={**made.outputs, **drill.outputs},
         data={**made.data, **drill.data},
-        failure=drill.failure,
+        failure=made.failure or drill.failure,
+        measures=(*made.measures, *drill.measures),
     )

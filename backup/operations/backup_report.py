@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 from backup.archive.catalogue import Place
 from backup.archive.follow import Archive
 from backup.archive.manifest import NAME, Manifest
 from backup.model import BackupEntry, Member, Phase, Relation
+from backup.operations.replica_wait import Replication
+from backup.report.measures import BackupMade
 from backup.report.report import Commands, Facts, Report, Table, Timeline
 from backup.wording import count, duration, size
 
@@ -39,6 +42,7 @@ def backup_report(
         "duration-seconds": f"{seconds:.1f}",
         "snapshot-time": manifest.snapshot.time.isoformat(),
         "server-version": manifest.server.text,
+        **({"retention-tier": manifest.retention_tier} if manifest.retention_tier else {}),
     }
     facts = [
         ("Backup", manifest.id),
@@ -50,6 +54,8 @@ def backup_report(
                   f" {count(manifest.inventory.large_objects, 'large object')}"),
         ("Previous backup", _compared(previous, manifest.stored_bytes)),
         ("Took", duration(seconds)),
+        *((("Kept as", f"a {manifest.retention_tier} backup, by its tag retention-tier"),)
+          if manifest.retention_tier else ()),
         ("Server", f"PostgreSQL {manifest.server.text}, pg_dump {manifest.client.version}"),
         ("Scratch disk", f"{size(archive.highest_scratch_bytes)} at most"
                          + _waited(archive.stopped_seconds)),
@@ -65,6 +71,39 @@ def backup_report(
         ),
         outputs=outputs,
         data=outputs | {"database": manifest.database},
+        measures=(
+            BackupMade(
+                manifest.database,
+                seconds,
+                manifest.stored_bytes,
+                _change(previous, manifest.stored_bytes),
+            ),
+        ),
+    )
+
+
+def with_replication(report: Report, replication: Replication, phases: Sequence[Phase]) -> Report:
+    """The same once the replica was waited for; `phases` are all, with the wait."""
+    facts, *others = report.sections
+    assert isinstance(facts, Facts)  # noqa: S101 - a backup's report begins with them
+    outputs = {
+        "replicated": "false" if replication.failure else "true",
+        "replication-seconds": f"{replication.seconds:.1f}",
+    }
+    after = ", and not seen in the replica" if replication.failure else ", and replicated"
+    return replace(
+        report,
+        verdict=report.verdict + after,
+        sections=(
+            Facts((*facts.rows, ("Replica", replication.told))),
+            *(
+                replace(each, phases=tuple(phases)) if isinstance(each, Timeline) else each
+                for each in others
+            ),
+        ),
+        outputs={**report.outputs, **outputs},
+        data={**report.data, **outputs},
+        failure=replication.failure,
     )
 
 
@@ -107,10 +146,16 @@ def _rows(relations: Sequence[Relation]) -> str:
 
 
 def _compared(previous: BackupEntry | None, stored_bytes: int) -> str:
-    if previous is None or not previous.stored_bytes:
+    change = _change(previous, stored_bytes)
+    if previous is None or change is None:
         return "none to compare with"
-    change = stored_bytes / previous.stored_bytes - 1
     return f"{previous.id}, {size(previous.stored_bytes)} ({change:+.0%} since)"
+
+
+def _change(previous: BackupEntry | None, stored_bytes: int) -> float | None:
+    if previous is None or not previous.stored_bytes:
+        return None
+    return stored_bytes / previous.stored_bytes - 1
 
 
 def _waited(seconds: float) -> str:

@@ -8,6 +8,7 @@ from backup.errors import BackupError, VerificationError
 from backup.model import Phase
 from backup.operations.drill import Drill
 from backup.operations.drill_record import PastDrill
+from backup.report.measures import Drilled
 from backup.report.report import Facts, History, Report, Section, Table, Timeline
 from backup.settings import VerifySettings
 from backup.verdicts import Verdict, worst
@@ -50,6 +51,13 @@ def drill_report(
             "drilled": [each.backup_id for each in drills],
         },
         failure=_failure(drills, bucket_uri),
+        measures=(
+            Drilled(
+                first.database,
+                verdict is Verdict.PROVEN,
+                max(filter(None, (each.restore_seconds for each in drills)), default=None),
+            ),
+        ),
     )
 
 

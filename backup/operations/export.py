@@ -10,15 +10,13 @@ from datetime import UTC, datetime
 from backup.aws.exports import LONGEST_ID, Export, ExportOrder, Exports
 from backup.aws.instance_record import folder
 from backup.aws.recovery.snapshots import find_snapshot
-from backup.aws.s3 import Bucket
-from backup.aws.session import open_session
 from backup.aws.work import Standing
 from backup.console import Console
 from backup.errors import BackupError, Interrupted
-from backup.github.id_token import id_token_loader
 from backup.operations.aws_waiting import Lost, Watch
 from backup.operations.exporting.record import KIND, keep
 from backup.operations.exporting.report import export_report
+from backup.operations.opening import first_bucket, log_in
 from backup.operations.phases import Phases
 from backup.operations.snapshotting.names import made_name
 from backup.operations.snapshotting.source import find_source
@@ -31,9 +29,8 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
     up; where it goes on without this run, the report tells of it."""
     phases, began = Phases(console), datetime.now(UTC)
     with phases.phase("Log in to AWS"):
-        id_token = id_token_loader(environment, settings.role.audience, console.mask)
-        session = open_session(settings.role, id_token, console.mask)
-        bucket = Bucket(session, settings.bucket, connections=1)
+        session = log_in(settings, console, environment)
+        bucket = first_bucket(session, settings, console).bucket(connections=1)
         bucket.check()
     with phases.phase("Choose the snapshot"):
         source = find_source(session, settings.rds)

@@ -8,11 +8,10 @@ from datetime import UTC, datetime
 
 from backup.archive.catalogue import database_prefix, entries
 from backup.aws.instance_record import RecordEntry, all_entries
-from backup.aws.s3 import Bucket
-from backup.aws.session import open_session
+from backup.aws.s3_reading import ReadableBucket
 from backup.console import Console
-from backup.github.id_token import id_token_loader
 from backup.model import BackupEntry
+from backup.operations.opening import bucket_to_read, log_in
 from backup.report.report import Report, Table
 from backup.settings import Settings
 from backup.wording import count, duration, size
@@ -24,9 +23,8 @@ _KINDS = {"": "snapshot", "exports": "export", "restores": "restore"}
 
 def run(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
     """List the backups of one database, or of all. Raises AccessError or StorageError."""
-    id_token = id_token_loader(environment, settings.role.audience, console.mask)
-    session = open_session(settings.role, id_token, console.mask)
-    bucket = Bucket(session, settings.bucket, connections=1)
+    access = bucket_to_read(log_in(settings, console, environment), settings, console)
+    settings, bucket = access.settings, access.readable(connections=1)
     prefix = settings.bucket.prefix
     database = settings.source.database
     under = database_prefix(prefix, database) if database else f"{prefix}/" if prefix else ""
@@ -75,7 +73,7 @@ def _row(entry: BackupEntry) -> tuple[str, ...]:
     )
 
 
-def _record_row(entry: RecordEntry, bucket: Bucket) -> tuple[str, ...]:
+def _record_row(entry: RecordEntry, bucket: ReadableBucket) -> tuple[str, ...]:
     return (
         entry.identifier,
         _KINDS[entry.kind],
@@ -84,7 +82,7 @@ def _record_row(entry: RecordEntry, bucket: Bucket) -> tuple[str, ...]:
     )
 
 
-def _record_as_json(entry: RecordEntry, bucket: Bucket) -> dict[str, str]:
+def _record_as_json(entry: RecordEntry, bucket: ReadableBucket) -> dict[str, str]:
     return {
         "identifier": entry.identifier,
         "kind": _KINDS[entry.kind],

@@ -60,10 +60,10 @@ def connections(jobs: int) -> int:
     return Fetcher.threads(jobs + 1) + 1
 
 
-def find(bucket: ReadableBucket, settings: Settings, wanted: str) -> Located:
+def find(bucket: ReadableBucket, settings: Settings, wanted: str, console: Console) -> Located:
     """The backup that `wanted` means, unread. Raises InputError, AccessError or StorageError."""
     assert settings.database is not None  # noqa: S101 - inputs without one were refused
-    return choose_backup(bucket, settings.bucket.prefix, settings.database, wanted)
+    return choose_backup(bucket, settings.bucket.prefix, settings.database, wanted, console)
 
 
 @contextmanager

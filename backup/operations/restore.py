@@ -6,14 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
 from backup.archive.scratch import scratch_folder
-from backup.aws.s3_reading import ReadableBucket
-from backup.aws.session import open_session
 from backup.console import Console
 from backup.errors import BackupError, Interrupted
-from backup.github.id_token import id_token_loader
 from backup.model import Severity
 from backup.operations.choosing import restorer_for
 from backup.operations.obtaining import connections, find, opened, thaw_data
+from backup.operations.opening import bucket_to_read, log_in
 from backup.operations.phases import Phases
 from backup.operations.reaching import reached
 from backup.operations.restore_plan import plan_restore
@@ -33,21 +31,22 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
     """Restore. Raises the BackupError that ends the run."""
     phases = Phases(console)
     options = settings.restore
-    assert settings.target is not None  # noqa: S101 - inputs without one were refused
+    target = settings.target
+    assert target is not None  # noqa: S101 - inputs without one were refused
     with ExitStack() as undo:
         with phases.phase("Log in to AWS"):
-            id_token = id_token_loader(environment, settings.role.audience, console.mask)
-            session = open_session(settings.role, id_token, console.mask)
-            bucket = ReadableBucket(session, settings.bucket, connections(options.jobs))
+            session = log_in(settings, console, environment)
+            access = bucket_to_read(session, settings, console)
+            settings, bucket = access.settings, access.readable(connections(options.jobs))
             bucket.check()
 
         with phases.phase("Find the backup"):
-            place = find(bucket, settings, options.backup_id)
+            place = find(bucket, settings, options.backup_id, console)
             backup = undo.enter_context(opened(bucket, place, settings, console))
             manifest = backup.manifest
 
         with phases.phase("Look at the target"):
-            to_it = reached(settings.target, settings.tunnel, session, console, environment)
+            to_it = reached(target, settings.tunnel, session, console, environment)
             source = undo.enter_context(to_it)
             site = reach(source, options, undo)
             plan = plan_restore(backup, site, options)

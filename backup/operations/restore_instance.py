@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 from backup.aws.instances import Database
 from backup.aws.s3 import Bucket
-from backup.aws.session import AwsSession, open_session
+from backup.aws.session import AwsSession
 from backup.console import Console
-from backup.github.id_token import id_token_loader
+from backup.operations import opening
 from backup.operations.aws_waiting import Watch
 from backup.operations.phases import Phases
 from backup.operations.recovering.login import (
@@ -34,10 +34,9 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
     phases, began = Phases(console), datetime.now(UTC)
     with nothing_made():
         with phases.phase("Log in to AWS"):
-            id_token = id_token_loader(environment, settings.role.audience, console.mask)
-            session = open_session(settings.role, id_token, console.mask)
+            session = opening.log_in(settings, console, environment)
             # Not checked for its region: on the day that counts it may be another one's.
-            bucket = Bucket(session, settings.bucket, _CONNECTIONS)
+            bucket = opening.first_bucket(session, settings, console).bucket(_CONNECTIONS)
         with phases.phase("Look at what there is"):
             plan = plan_recovery(session, bucket, settings, began)
             _tell(plan, console)

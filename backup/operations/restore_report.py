@@ -14,6 +14,7 @@ from backup.operations.target_site import Site
 from backup.operations.thawing import Thawed
 from backup.postgres.refusals import shown
 from backup.postgres.unfinished import SCHEMA
+from backup.report.measures import DatabaseRestored
 from backup.report.report import Facts, Report, Table, Timeline
 from backup.wording import count, duration, size
 
@@ -76,6 +77,7 @@ def restore_report(
         outputs=outputs,
         data=outputs | {"complaints": [_as_json(each) for each in complaints]},
         failure=_failure(where, fatal) if fatal else None,
+        measures=(DatabaseRestored(manifest.database, not fatal),),
     )
 
 

@@ -42,7 +42,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
         session = log_in(course, settings, environment, console)
         area("AWS")
     with phases.phase("Bucket"):
-        look_at_bucket(course, settings.bucket, session)
+        look_at_bucket(course, settings, session, console)
         area("Bucket")
     with phases.phase("This machine"):
         look_at_disk(course, settings.dump.scratch_limit_bytes)

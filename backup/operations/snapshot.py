@@ -7,14 +7,13 @@ from datetime import UTC, datetime
 
 from backup import __version__
 from backup.aws.instance_record import InstanceRecord, RecordedRun, keep
-from backup.aws.s3 import Bucket
-from backup.aws.session import AwsSession, open_session
+from backup.aws.session import AwsSession
 from backup.aws.snapshots import LONGEST_CLUSTER_NAME, LONGEST_NAME
 from backup.console import Console
 from backup.errors import AccessError, BackupError, DumpError, StorageError
 from backup.github.context import release, workflow_run
-from backup.github.id_token import id_token_loader
 from backup.operations.aws_waiting import Watch
+from backup.operations.opening import first_bucket, log_in
 from backup.operations.phases import Phases
 from backup.operations.snapshotting.by_backup import BackupTaker
 from backup.operations.snapshotting.by_rds import RdsTaker
@@ -34,8 +33,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
     """
     phases, bound = Phases(console), settings.wait_seconds
     with phases.phase("Log in to AWS"):
-        id_token = id_token_loader(environment, settings.role.audience, console.mask)
-        session = open_session(settings.role, id_token, console.mask)
+        session = log_in(settings, console, environment)
     with phases.phase("Look at the database"):
         source = find_source(session, settings.rds)
         console.info(f"{source.kind} {source.identifier} is {source.database.status}")
@@ -116,7 +114,7 @@ def _keep(
         action=RecordedRun(__version__, run.url if run else None),
     )
     try:
-        bucket = Bucket(session, settings.bucket, connections=1)
+        bucket = first_bucket(session, settings, console).bucket(connections=1)
         key = keep(bucket, settings.bucket.prefix, record)
     except (AccessError, StorageError) as error:
         # The snapshot is there; without the record, a restore needs the instance's settings from

@@ -5,17 +5,17 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 
-from backup.archive.catalogue import choose, database_prefix, entries
+from backup.archive.catalogue import database_prefix, entries
 from backup.aws.s3 import Bucket
-from backup.aws.session import AwsSession, open_session
+from backup.aws.session import AwsSession
 from backup.console import Console
 from backup.errors import AccessError, StorageError
-from backup.github.id_token import id_token_loader
 from backup.model import BackupEntry
 from backup.operations.drill import Drill, Driller
 from backup.operations.drill_record import PastDrill, history, keep
 from backup.operations.drill_report import drill_report
 from backup.operations.obtaining import connections, find
+from backup.operations.opening import bucket_to_read, log_in
 from backup.operations.phases import Phases
 from backup.report.report import Report
 from backup.settings import Settings
@@ -25,12 +25,12 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
     """Drill the chosen backups, keep the results. Raises the BackupError that ends the run."""
     phases = Phases(console)
     with phases.phase("Log in to AWS"):
-        id_token = id_token_loader(environment, settings.role.audience, console.mask)
-        session = open_session(settings.role, id_token, console.mask)
-        bucket = Bucket(session, settings.bucket, connections(settings.restore.jobs))
+        session = log_in(settings, console, environment)
+        access = bucket_to_read(session, settings, console)
+        settings, bucket = access.settings, access.bucket(connections(settings.restore.jobs))
         bucket.check()
     with phases.phase("Choose the backups"):
-        chosen = _sample(bucket, settings)
+        chosen = _sample(bucket, settings, console)
         console.info(", ".join(each.id for each in chosen))
     return verify(chosen, bucket, session, settings, phases, console, environment)
 
@@ -48,7 +48,7 @@ def verify(
     driller = Driller(bucket, session, settings, phases, console, environment)
     drilled: list[Drill] = []
     for entry in chosen:
-        place = find(bucket, settings, entry.id)
+        place = find(bucket, settings, entry.id, console)
         drilled.append(driller.drill(place, is_newest=entry is chosen[0]))
         with phases.phase(f"Keep the result for {entry.id}"):
             keep(bucket, drilled[-1], console, environment)
@@ -56,11 +56,13 @@ def verify(
     return drill_report(drilled, past, settings.verify, phases.done, bucket.uri(""))
 
 
-def _sample(bucket: Bucket, settings: Settings) -> list[BackupEntry]:
+def _sample(bucket: Bucket, settings: Settings, console: Console) -> list[BackupEntry]:
     """The backup that is meant, and as many others as were asked for, drawn from before it."""
     prefix, database = settings.bucket.prefix, settings.database or ""
+    first = find(bucket, settings, settings.restore.backup_id, console).entry
+    if settings.verify.sample == 1:
+        return [first]
     found = entries(prefix, bucket.list(database_prefix(prefix, database)))
-    first = choose(found, settings.restore.backup_id)
     earlier = [entry for entry in found if entry.id < first.id]
     drawn = random.sample(earlier, min(settings.verify.sample - 1, len(earlier)))
     return [first, *sorted(drawn, key=lambda entry: entry.id, reverse=True)]

@@ -147,7 +147,10 @@ class Ministack(_Double):
       checksums of whole objects and of parts (BadDigest); `If-None-Match: *` on PutObject and
       CompleteMultipartUpload (412); bucket names; the end of a session.
     - Added: FULL_OBJECT checksums and tags on multipart uploads, ExpectedBucketOwner, the 5 MiB
-      least size of parts, s3:PutObjectTagging, kms:GenerateDataKey and kms:Decrypt.
+      least size of parts, s3:PutObjectTagging, kms:GenerateDataKey and kms:Decrypt; the condition
+      keys s3:if-none-match, s3:ObjectCreationOperation, those of KMS keys and of tags.
+    - CloudFormation: every property of a template takes effect, or fails the stack
+      (`ministack_cloudformation`).
     - Believed: a web identity token's signature and `exp` (put an Sts in front), that a KMS key
       exists, S3's refusal of a composite CRC64NVME.
     - Different: SSE-KMS without a key id is InvalidArgument here (S3 takes the account's key).

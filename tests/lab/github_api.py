@@ -91,6 +91,9 @@ class GitHub:
             return _refused(403, "Resource not accessible by integration")
         if not rest:
             return _json({"full_name": REPOSITORY, "default_branch": "main", "private": True})
+        if asked := re.fullmatch(r"/actions/runs/(\d+)", rest):
+            known = [run for run in self.runs if run.id == int(asked[1])]
+            return _json(_run(known[0])) if known else _refused(404, "Not Found")
         if tag := re.fullmatch(r"/commits/tags/(.+)", rest):
             return self._commit(tag[1])
         if rest == f"/contents/.github/workflows/{self.file}":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -36,10 +37,15 @@ class Listener(ThreadingHTTPServer):
 
 
 class HttpService:
-    """Serves `handler` in threads between enter and exit."""
+    """Serves `handler` in threads between enter and exit; over TLS with a `context`."""
 
-    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(
+        self, handler: type[BaseHTTPRequestHandler], context: ssl.SSLContext | None = None
+    ) -> None:
         self._listener = Listener((LOOPBACK, 0), handler)
+        self._scheme = "https" if context else "http"
+        if context:
+            self._listener.socket = context.wrap_socket(self._listener.socket, server_side=True)
         self._thread = threading.Thread(
             target=self._listener.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
         )
@@ -47,7 +53,7 @@ class HttpService:
 
     @property
     def url(self) -> str:
-        return f"http://{LOOPBACK}:{self._listener.server_address[1]}"
+        return f"{self._scheme}://{LOOPBACK}:{self._listener.server_address[1]}"
 
     def close(self) -> None:
         self._listener.shutdown()

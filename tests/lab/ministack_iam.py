@@ -23,6 +23,7 @@ _entries: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar
 )
 _extract = iam._extract_simulate_params
 _resource_arn = iam_actions.extract_resource_arn
+_resolve_condition_key = evaluator._resolve_condition_key
 
 
 def extract(parameters: Any) -> Any:
@@ -44,11 +45,29 @@ def extract(parameters: Any) -> Any:
 
 
 def resource_arn(service: str, *request: Any) -> Any:
-    """A simulation is allowed on the role that it is about."""
+    """A simulation is allowed on the role that it is about; RDS's requests on what they name."""
     arn = _resource_arn(service, *request)
     if service == "iam" and arn == "*":
         return iam_actions._query_param(request[4], "PolicySourceArn") or arn
+    if service == "rds" and arn == "*":
+        return _rds_arn(*request[4:7])
     return arn
+
+
+def _rds_arn(query: Any, region: str, account: str) -> str:
+    """Where nothing is named all of a kind are asked for, and must be allowed.
+
+    https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazonrds.html
+    """
+    if arn := iam_actions._query_param(query, "ResourceName"):
+        return str(arn)
+    action = iam_actions._query_param(query, "Action")
+    kinds = {"DBSnapshotIdentifier": "snapshot", "DBClusterSnapshotIdentifier": "cluster-snapshot"}
+    for name, kind in kinds.items():
+        if named := iam_actions._query_param(query, name):
+            return f"arn:aws:rds:{region}:{account}:{kind}:{named}"
+    every = {"DescribeDBInstances": "db", "DescribeDBSnapshots": "snapshot"}
+    return f"arn:aws:rds:{region}:{account}:{every[action]}:*" if action in every else "*"
 
 
 def results(
@@ -79,6 +98,19 @@ def results(
     return "".join(members)
 
 
+def resolve_condition_key(key: str, context: Any) -> Any:
+    """For a role's session `aws:PrincipalArn` is the role, with its path.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html#condition-keys-principalarn
+    """
+    found = _resolve_condition_key(key, context)
+    if key.lower() != "aws:principalarn" or ":assumed-role/" not in str(found):
+        return found
+    name = evaluator._role_name_from_assumed_arn(found)
+    role = iam._roles.get_scoped(context.principal_account, None, name)
+    return role["Arn"] if role else found
+
+
 def _condition_keys(policies: Any) -> set[str]:
     """The keys in the conditions of all statements."""
     return {
@@ -94,3 +126,4 @@ def install() -> None:
     iam._extract_simulate_params = extract
     iam._build_simulate_results_real = results
     iam_actions.extract_resource_arn = resource_arn
+    evaluator._resolve_condition_key = resolve_condition_key

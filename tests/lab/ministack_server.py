@@ -21,7 +21,17 @@ from urllib.parse import parse_qsl, unquote
 
 from awscrt import checksums
 
-from tests.lab import ministack_iam
+from tests.lab import (
+    ministack_alarms,
+    ministack_buckets,
+    ministack_cloudformation,
+    ministack_conditions,
+    ministack_iam,
+    ministack_resources,
+    ministack_secrets,
+    ministack_templates,
+    ministack_vaults,
+)
 
 # ministack has no type information.
 app: Any = importlib.import_module("ministack.app")
@@ -71,6 +81,9 @@ def metrics_configurations(method: str, bucket: str, body: bytes, query: dict[st
     if method == "PUT":
         _metrics[bucket, s3._qp(query, "id")] = body
         return 200, {}, b""
+    if method == "DELETE":
+        _metrics.pop((bucket, s3._qp(query, "id")), None)
+        return 204, {}, b""
     found = b"".join(each for (name, _), each in sorted(_metrics.items()) if name == bucket)
     text = b"<ListMetricsConfigurationsResult><IsTruncated>false</IsTruncated>%s</%s>"
     return (
@@ -180,7 +193,15 @@ def main() -> None:
     iam_actions.s3_additional_checks = additional_checks
     iam_actions.extract_resource_arn = extract_resource_arn
     app.pin_request_origin = pin_request_origin
+    ministack_conditions.install()
+    ministack_templates.install()
     ministack_iam.install()
+    ministack_buckets.register()
+    ministack_resources.register()
+    ministack_secrets.register()
+    ministack_alarms.register()
+    ministack_vaults.register()
+    ministack_cloudformation.install()
     app.main()
 
 

@@ -122,10 +122,10 @@ class RunningAction:
     def processes(self) -> dict[int, str]:
         """Live processes that the step started, however they were detached: pids, command lines.
 
-        They are known by a variable that the step's environment has and every child inherits:
-        its marker, or its HOME, which is all that pg_dump is given.
+        They are known by a variable that the step's environment has and every child inherits: its
+        marker, or one that leads into its folders, as HOME or TMPDIR do, which pg_dump is given.
         """
-        signs = {f"LAB_RUN={self.marker}".encode(), f"HOME={self.home / 'home'}".encode()}
+        signs = (f"LAB_RUN={self.marker}".encode(), f"={self.home}/".encode())
         found = {}
         for folder in Path("/proc").glob("[0-9]*"):
             try:
@@ -133,7 +133,7 @@ class RunningAction:
                 words = (folder / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue  # ended in the meantime, or not ours to read
-            if signs.intersection(environment.split(b"\0")) and words[0]:
+            if any(sign in environment for sign in signs) and words[0]:
                 found[int(folder.name)] = b" ".join(words).decode(errors="replace").strip()
         return found
 
@@ -196,7 +196,7 @@ def start_action(
 ) -> RunningAction:
     """Start entrypoint.py with `inputs` (names as in action.yml) and the job's variables `env`:
     an Issuer's env, AWS_ENDPOINT_URL and the like."""
-    home, marker = _folders()
+    home, marker = folders()
     variables = {name: os.environ[name] for name in INHERITED if name in os.environ}
     variables |= JOB | {
         "HOME": str(home / "home"),
@@ -234,7 +234,7 @@ def start_image(
     `job_path` is a PATH that the job set; `workspace` a folder to mount, read-only, in place of
     an empty one. A signal sent goes to the docker client, which passes it on to PID 1.
     """
-    home, marker = _folders()
+    home, marker = folders()
     container = f"lab-{marker}"
     job = JOB | {
         "RUNNER_TEMP": "/github/runner_temp",
@@ -278,7 +278,8 @@ def run_image(
         return running.finish(timeout)
 
 
-def _folders() -> tuple[Path, str]:
+def folders() -> tuple[Path, str]:
+    """A new home of a run, with the folders and files that the runner makes, and its marker."""
     marker = uuid.uuid4().hex[:12]
     home = Path(tempfile.mkdtemp(prefix="pg-backup-lab-run-"))
     home.chmod(0o755)

@@ -65,12 +65,14 @@ class Sts(Served):
 
     Keys come from `upstream` (an endpoint URL) too, or are made here when there is none. With
     `lifetime` (seconds) sessions end sooner than was asked for, and `is_expired` says so to a
-    FaultProxy in front of S3. `refuse` answers the next exchanges with that error.
+    FaultProxy in front of S3. `refuse` answers the next exchanges with that error. Without `trust`
+    (None) signature, dates and issuer are checked here, and `upstream` decides by the trust policy
+    that the role really has.
     """
 
     jwks_url: str
     upstream: str | None = None
-    trust: Sequence[Trust] = (Trust(),)
+    trust: Sequence[Trust] | None = (Trust(),)
     issuer: str = GITHUB_ISSUER
     lifetime: float | None = None
     refuse: Refusal | None = None
@@ -116,6 +118,8 @@ class Sts(Served):
         if not re.fullmatch(r"[\w+=,.@-]{2,64}", form.get("RoleSessionName", ""), re.ASCII):
             raise Refusal(400, "ValidationError", "1 validation error detected: roleSessionName")
         claims = self._verified_claims(form.get("WebIdentityToken", ""))
+        if self.trust is None:
+            return claims["sub"], claims["aud"]
         trusts = [trust for trust in self.trust if trust.role == form.get("RoleArn")]
         if not trusts:
             raise Refusal(403, "AccessDenied", NOT_AUTHORIZED)

@@ -8,11 +8,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from backup.archive.catalogue import entries
+from backup.archive.manifest import NAME as MANIFEST
 from backup.aws.bucket_rules import Replication
 from backup.aws.s3_reading import ListedObject, ReadableBucket
 from backup.aws.session import AwsSession
 from backup.checks import Answer, Check, Unanswered, ask, failed, passed, warned
+from backup.errors import AccessError
 from backup.operations.auditing.replicating import Replica, copying_again
+from backup.operations.opening import BucketAccess
 from backup.settings import Settings
 from backup.wording import count
 
@@ -46,6 +49,8 @@ def replication_checks(
 
     `key` names the KMS key of the backups; None for S3's own.
     """
+    if settings.bucket.replica_of:
+        return []  # this is the other bucket
     if isinstance(answer, Unanswered):
         return [answer.check(*_RULE), answer.check(*_STATE)]
     bucket = settings.bucket
@@ -73,7 +78,7 @@ def replication_checks(
 def _state(
     session: AwsSession, settings: Settings, document: Mapping[str, Any], now: datetime
 ) -> Check:
-    reader = ReadableBucket(session, settings.bucket, connections=1)
+    reader = BucketAccess(session, settings).readable(connections=1)
     answer = ask(lambda: _newest(reader, settings.bucket.prefix, now))
     if isinstance(answer, Unanswered):
         return answer.check(*_STATE)
@@ -93,7 +98,10 @@ def _state(
         return failed(*_STATE, told, fix)
     if never or late:
         return warned(*_STATE, told, fix)
-    return passed(*_STATE, f"{count(len(states), 'object')} of the newest backups looked at")
+    looked = f"{count(len(states), 'object')} of the newest backups looked at"
+    if states and all(each.key.endswith(f"/{MANIFEST}") for each in states):
+        looked += ": their manifests, for the role may not read archives"
+    return passed(*_STATE, looked)
 
 
 def _newest(reader: ReadableBucket, prefix: str, now: datetime) -> list[_State]:
@@ -110,9 +118,15 @@ def _newest(reader: ReadableBucket, prefix: str, now: datetime) -> list[_State]:
 def _states(
     reader: ReadableBucket, root: str, listed: Iterable[ListedObject], now: datetime
 ) -> list[_State]:
-    # The manifest comes after `archive/` in key order, and counts most.
-    ordered = sorted(listed, key=lambda each: each.key, reverse=True)
-    return [
-        _State(each.key, root, reader.head(each.key).replication, now - each.modified > _PATIENCE)
-        for each in ordered[:_MOST_OBJECTS]
-    ]
+    # The manifest counts most.
+    ordered = sorted(listed, key=lambda each: (each.key != root + MANIFEST, each.key))
+    found: list[_State] = []
+    for each in ordered[:_MOST_OBJECTS]:
+        try:
+            status = reader.head(each.key).replication
+        except AccessError:
+            if not found:
+                raise
+            return found  # who audits may read manifests, and need not be able to read data
+        found.append(_State(each.key, root, status, now - each.modified > _PATIENCE))
+    return found

@@ -12,7 +12,7 @@ from backup.archive.catalogue import DrillEntry
 from backup.aws.s3 import Bucket
 from backup.checks import Answer, Check, Unanswered, ask, failed
 from backup.console import Console
-from backup.operations.auditing import catalogue_objects, catalogue_series
+from backup.operations.auditing import catalogue_objects, catalogue_series, fleet
 from backup.operations.auditing.holdings import (
     Holdings,
     Read,
@@ -40,8 +40,10 @@ def checks(bucket: Bucket, settings: Settings, console: Console, now: datetime) 
     uploads = _uploads(bucket, settings, now)
     listed = ask(lambda: list_holdings(bucket, settings))
     if isinstance(listed, Unanswered):
-        return [*(listed.check(*each) for each in _LISTED), uploads]
-    return [*_of_listed(bucket, settings, console, listed.value, now), uploads]
+        also = (fleet.UNKNOWN,) if settings.audit.fleet else ()
+        return [*(listed.check(*each) for each in (*_LISTED, *also)), uploads]
+    series = fleet.series(listed.value.unknown, settings)
+    return [*_of_listed(bucket, settings, console, listed.value, now), *series, uploads]
 
 
 def _of_listed(
@@ -64,7 +66,7 @@ def _of_listed(
         catalogue_series.gaps(holdings, settings, now),
         catalogue_series.sizes(holdings, manifests, _proven(bucket, holdings), settings),
         catalogue_series.drills(holdings, settings),
-        _objects(bucket, settings, holdings, answer),
+        _objects(bucket, settings, holdings, answer, now),
         catalogue_objects.archived(holdings, settings),
         orphans,
     ]
@@ -77,11 +79,15 @@ def _proven(bucket: Bucket, holdings: Holdings) -> list[DrillEntry]:
 
 
 def _objects(
-    bucket: Bucket, settings: Settings, holdings: Holdings, answer: Answer[dict[str, Read]]
+    bucket: Bucket,
+    settings: Settings,
+    holdings: Holdings,
+    answer: Answer[dict[str, Read]],
+    now: datetime,
 ) -> Check:
     if isinstance(answer, Unanswered):
         return answer.check(*catalogue_objects.OBJECTS)
-    return catalogue_objects.objects(holdings, answer.value, settings.bucket, bucket.region)
+    return catalogue_objects.objects(holdings, answer.value, settings.bucket, bucket.region, now)
 
 
 def _uploads(bucket: Bucket, settings: Settings, now: datetime) -> Check:

@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 
 from backup.archive.catalogue import root_of
 from backup.archive.manifest import NAME as MANIFEST
+from backup.archive.manifest import Manifest
+from backup.archive.retention import marked
 from backup.aws.glacier import retrieval
 from backup.aws.s3_reading import ARCHIVED_CLASSES, ListedObject, OpenUpload
 from backup.checks import Check, failed, passed, warned
@@ -15,6 +17,7 @@ from backup.model import BackupEntry
 from backup.operations.auditing.holdings import MOST_READ, Holdings, Read, named, root
 from backup.operations.auditing.shell import aws, s3api
 from backup.operations.auditing.steps import backing_up
+from backup.operations.finding import STILL_ARRIVING
 from backup.settings import BucketSettings, Settings
 from backup.wording import count, size
 
@@ -27,23 +30,32 @@ UPLOADS = ("catalogue.uploads", "No incomplete upload was left over")
 # on its own runners.
 _UNDER_WAY = timedelta(days=2)
 _MOST_IN_FIX = 20
-# Records and exports of instances, and trial writes of the doctor: no backups.
-_OTHER_FOLDERS = ("rds", "setup")
+# Records and exports of instances, trial writes of the doctor, how runs ended: no backups.
+_OTHER_FOLDERS = ("rds", "setup", "outcomes")
 
 
 @dataclass(frozen=True, slots=True)
 class _Loss:
-    """What is wrong below a backup's `root`; `key` is that of an object which is another one."""
+    """What is wrong below a backup's `root`; `key` is that of an object which is another one.
+
+    `arriving` is the key of one that a replica lacks, and may still get.
+    """
 
     root: str
     text: str
     key: str = ""
+    arriving: str = ""
 
 
 def objects(
-    holdings: Holdings, manifests: Mapping[str, Read], bucket: BucketSettings, region: str
+    holdings: Holdings,
+    manifests: Mapping[str, Read],
+    bucket: BucketSettings,
+    region: str,
+    now: datetime,
 ) -> Check:
-    losses = list(_losses(holdings, manifests))
+    found = list(_losses(holdings, manifests, bucket, now))
+    losses = [each for each in found if not each.arriving]
     looked_at = (
         f"{count(len(manifests), 'manifest')} read, the newest {MOST_READ} of each database at most"
     )
@@ -51,10 +63,18 @@ def objects(
         fix = dict.fromkeys(_bringing_back(each, bucket, region) for each in losses)
         told = f"{named([each.text for each in losses])} ({looked_at})"
         return failed(*OBJECTS, told, "\n".join(list(fix)[:_MOST_IN_FIX]))
+    if found and bucket.replica_of:
+        look = ("s3api", "head-object", "--bucket", bucket.replica_of)
+        state = ("--query", "ReplicationStatus", "--output", "text")
+        states = [aws(*look, "--key", each.arriving, *state) for each in found[:_MOST_IN_FIX]]
+        told = f"{named([each.text for each in found])} ({looked_at})"
+        return warned(*OBJECTS, told, "\n".join(states))
     return passed(*OBJECTS, looked_at)
 
 
-def _losses(holdings: Holdings, manifests: Mapping[str, Read]) -> Iterator[_Loss]:
+def _losses(
+    holdings: Holdings, manifests: Mapping[str, Read], bucket: BucketSettings, now: datetime
+) -> Iterator[_Loss]:
     for place, read in manifests.items():
         stored = holdings.stored[place]
         if not read.manifest:
@@ -63,7 +83,9 @@ def _losses(holdings: Holdings, manifests: Mapping[str, Read]) -> Iterator[_Loss
             continue
         for each in read.manifest.objects:
             there, key = stored.get(each.key), f"{place}{each.key}"
-            if there is None:
+            if there is None and _may_arrive(read.manifest, bucket, now):
+                yield _Loss(place, f"{key} is not replicated yet", arriving=key)
+            elif there is None:
                 yield _Loss(place, f"{key} is gone")
             elif there.size != each.size:
                 text = f"{key} has {there.size:,} bytes instead of {each.size:,}"
@@ -72,6 +94,10 @@ def _losses(holdings: Holdings, manifests: Mapping[str, Read]) -> Iterator[_Loss
         for entry in series.backups:
             if not entry.objects and root(entry) not in manifests:
                 yield _Loss(root(entry), f"{root(entry)} holds nothing but its manifest")
+
+
+def _may_arrive(manifest: Manifest, bucket: BucketSettings, now: datetime) -> bool:
+    return bucket.replica_of is not None and now - manifest.finished < STILL_ARRIVING
 
 
 def _bringing_back(loss: _Loss, bucket: BucketSettings, region: str) -> str:
@@ -179,6 +205,8 @@ def _belongs_to_nothing(
     if MANIFEST not in holdings.stored[place] or not read or not read.manifest:
         return False  # the folder as a whole is looked at, or nobody has read what it names
     known = {stored.key for stored in read.manifest.objects}
+    if marked(name):
+        return False
     return name != MANIFEST and name not in known and not name.startswith("drills/")
 
 

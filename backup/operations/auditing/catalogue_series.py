@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 
 from backup.archive.catalogue import DrillEntry
+from backup.archive.retention import TIERS
 from backup.checks import Check, failed, passed, warned
 from backup.model import BackupEntry
 from backup.operations.auditing.holdings import MOST_READ, Holdings, Read, Series, named, root
@@ -69,7 +70,8 @@ def gaps(holdings: Holdings, settings: Settings, now: datetime) -> Check:
 
 def _gaps_of(series: Series, now: datetime) -> list[_Gap]:
     """Gaps that ended lately, and one that lasts."""
-    times = [each.time for each in series.backups if each.time <= now][-_MOST_INTERVALS - 1 :]
+    unthinned = _unthinned(series.backups)
+    times = [each.time for each in unthinned if each.time <= now][-_MOST_INTERVALS - 1 :]
     if len(times) < _LEAST_BACKUPS:
         return []
     lengths = sorted((later - earlier).total_seconds() for earlier, later in pairwise(times))
@@ -79,6 +81,20 @@ def _gaps_of(series: Series, now: datetime) -> list[_Gap]:
         for earlier, later in pairwise([*times, now])
         if (later - earlier).total_seconds() > _GAP * usual and now - later < _REMEMBERED
     ]
+
+
+def _unthinned(backups: Sequence[BackupEntry]) -> Sequence[BackupEntry]:
+    """Those since the oldest of the tier that expires first: what came before has been thinned.
+
+    The bucket expires a tier by age, so of what is younger than one that is still there it has
+    expired none, whatever days its rules name. Without tiers nothing is thinned.
+    """
+    tiers = [each.tier for each in backups if each.tier]
+    first = min(tiers, key=TIERS.index, default=None)
+    if first is None:
+        return backups
+    oldest = next(number for number, each in enumerate(backups) if each.tier == first)
+    return backups[oldest:]
 
 
 def sizes(

@@ -13,6 +13,7 @@ from backup.aws.s3 import Bucket
 from backup.aws.s3_reading import ARCHIVED_CLASSES, ListedObject
 from backup.errors import VerificationError
 from backup.model import BackupEntry
+from backup.operations.auditing.fleet import audited, unknown
 from backup.operations.drill_record import past_drill
 from backup.settings import Settings
 
@@ -37,11 +38,15 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """`objects` in key order; `stored` are those inside of backups, by the backup's root."""
+    """`objects` in key order; `stored` are those inside of backups, by the backup's root.
+
+    `unknown` are the databases that have backups, and that the fleet's file does not name.
+    """
 
     objects: tuple[ListedObject, ...]
     stored: Mapping[str, Mapping[str, ListedObject]]
     series: tuple[Series, ...]
+    unknown: tuple[str, ...] = ()
 
     def of(self, entry: BackupEntry) -> Mapping[str, ListedObject]:
         """The objects of a backup, by key relative to its root."""
@@ -62,7 +67,7 @@ def root(entry: BackupEntry) -> str:
 
 
 def list_holdings(bucket: Bucket, settings: Settings) -> Holdings:
-    """Everything below the prefix, and the series of `database`, or of all.
+    """Everything below the prefix, and the series of every database that is audited.
 
     Raises AccessError or StorageError.
     """
@@ -74,11 +79,12 @@ def list_holdings(bucket: Bucket, settings: Settings) -> Holdings:
             stored.setdefault(place, {})[each.key.removeprefix(place)] = each
     found, proofs = entries(prefix, objects), drills(prefix, objects)
     # With `database` that one alone: the series of one that was retired has a gap for ever.
-    names = {each.database for each in found if settings.database in (None, each.database)}
+    there = {each.database for each in found}
     return Holdings(
         objects,
         stored,
-        tuple(_series(name, found, proofs) for name in sorted(names)),
+        tuple(_series(name, found, proofs) for name in sorted(audited(settings, there) & there)),
+        tuple(sorted(unknown(settings, there))),
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 
 from backup.aws.s3 import Bucket
-from backup.checks import Check, Unanswered, ask, failed, passed
+from backup.checks import Age, Check, Unanswered, ask, failed, passed
 from backup.model import BackupEntry
+from backup.operations.auditing.fleet import elsewhere, promised
 from backup.operations.auditing.series import (
     Restored,
     Series,
@@ -30,7 +32,8 @@ _CLOCKS_DIFFER = timedelta(minutes=15)
 
 def checks(bucket: Bucket, settings: Settings, now: datetime) -> list[Check]:
     """Three checks for each database, and one for each instance that was restored."""
-    return [*_of_databases(bucket, settings, now), *_of_instances(bucket, settings)]
+    databases = [*_of_databases(bucket, settings, now), *elsewhere(settings)]
+    return [*databases, *_of_instances(bucket, settings)]
 
 
 def _of_databases(bucket: Bucket, settings: Settings, now: datetime) -> list[Check]:
@@ -42,7 +45,7 @@ def _of_databases(bucket: Bucket, settings: Settings, now: datetime) -> list[Che
             answer.check("objectives.drill", f"Newest proven drill of {whose}"),
             answer.check("objectives.restore", f"Time to restore {whose}"),
         ]
-    if not answer.value:
+    if not answer.value and not settings.audit.fleet:
         place = bucket.uri(f"{settings.bucket.prefix}/" if settings.bucket.prefix else "")
         return [
             failed(
@@ -65,14 +68,16 @@ def _of_databases(bucket: Bucket, settings: Settings, now: datetime) -> list[Che
 
 def _age(bucket: Bucket, series: Series, settings: Settings, now: datetime) -> Check:
     id, title = "objectives.age", f"Age of the newest backup of {series.database}"
-    most = settings.audit.max_age_seconds
-    fix = (
-        f"{backing_up(settings)}\n"
-        "# Where this database is backed up no more, audit those that are, each in a step:\n"
+    most = promised(settings, series.database).max_age_seconds
+    fix = f"{backing_up(settings)}\n" + (
+        f"# Where this database is backed up no more, take it out of {settings.fleet.file}"
+        if settings.audit.fleet
+        else "# Where this database is backed up no more, audit those that are, each in a step:\n"
         "with:\n  database: shop"
     )
     if not series.backups:
-        return failed(id, title, "there is no backup of it", backing_up(settings))
+        mended = fix if settings.audit.fleet else backing_up(settings)
+        return failed(id, title, "there is no backup of it", mended)
     past = [each for each in series.backups if _is_past(each.time, now)]
     young = [each for each in past if _since(each.time, now) <= most]
     faults = []
@@ -81,18 +86,22 @@ def _age(bucket: Bucket, series: Series, settings: Settings, now: datetime) -> C
         if isinstance(answer, Unanswered):
             return answer.check(id, title)
         if not answer.value.fault:
-            return passed(id, title, f"{_old(entry, now)}, and {duration(most)} are allowed")
+            check = passed(id, title, f"{_old(entry, now)}, and {duration(most)} are allowed")
+            return replace(check, age=Age(series.database, _since(entry.time, now)))
         faults.append(answer.value.fault)
     newest = past[-1] if past else series.backups[-1]
     reason = f"{_old(newest, now)}, and {duration(most)} are allowed (max-age-hours)"
     if faults:
         reason = f"no backup of the last {duration(most)} counts: {'; '.join(faults)}"
-    return failed(id, title, reason, fix)
+    # The newest that counts is no younger than those that nobody has looked into.
+    older = past[: len(past) - len(young)]
+    age = Age(series.database, _since(older[-1].time, now)) if older else None
+    return replace(failed(id, title, reason, fix), age=age)
 
 
 def _drill(bucket: Bucket, series: Series, settings: Settings, now: datetime) -> Check:
     id, title = "objectives.drill", f"Newest proven drill of {series.database}"
-    most = settings.audit.max_drill_age_seconds
+    most = promised(settings, series.database).max_drill_age_seconds
 
     def newest_proven() -> PastDrill | None:
         past = (each for each in drilled(bucket, series) if _is_past(each.time, now))
@@ -109,18 +118,16 @@ def _drill(bucket: Bucket, series: Series, settings: Settings, now: datetime) ->
     age = _since(proven.time, now)
     said = f"{_days(age)} ago, of {proven.backup_id}"
     if age <= most:
-        return passed(id, title, f"{said}; {_days(most)} are allowed")
-    return failed(
-        id,
-        title,
-        f"{said}, and {_days(most)} are allowed (max-drill-age-days)",
-        _verify(series, settings),
-    )
+        check = passed(id, title, f"{said}; {_days(most)} are allowed")
+    else:
+        said = f"{said}, and {_days(most)} are allowed (max-drill-age-days)"
+        check = failed(id, title, said, _verify(series, settings))
+    return replace(check, age=Age(series.database, age))
 
 
 def _restore(bucket: Bucket, series: Series, settings: Settings, now: datetime) -> Check:
     id, title = "objectives.restore", f"Time to restore {series.database}"
-    tier, most = settings.thaw.tier, settings.audit.max_restore_seconds
+    tier, most = settings.thaw.tier, promised(settings, series.database).max_restore_seconds
 
     def last_measured() -> PastDrill | None:
         past = (each for each in drilled(bucket, series) if _is_past(each.time, now))

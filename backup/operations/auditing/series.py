@@ -14,8 +14,9 @@ from backup.archive.manifest import NAME as MANIFEST
 from backup.aws.glacier import Retrieval, retrieval
 from backup.aws.s3 import Bucket
 from backup.aws.s3_reading import ListedObject
-from backup.errors import StorageError, VerificationError
+from backup.errors import NotReplicated, StorageError, VerificationError
 from backup.model import BackupEntry
+from backup.operations.auditing.fleet import audited
 from backup.operations.drill_record import PastDrill, past_drill
 from backup.operations.finding import Located, read_manifest
 from backup.settings import Settings
@@ -58,12 +59,12 @@ class Restored:
 
 
 def listed_series(bucket: Bucket, settings: Settings) -> list[Series]:
-    """The series of `settings.database`, or of every database. Raises AccessError, StorageError."""
+    """The series of every database that is audited. Raises AccessError or StorageError."""
     prefix, database = settings.bucket.prefix, settings.database
     root = f"{prefix}/" if prefix else ""
     listed = list(bucket.list(database_prefix(prefix, database) if database else root))
     backups, proofs = entries(prefix, listed), drills(prefix, listed)
-    names = {database} if database else {each.database for each in backups}
+    names = audited(settings, {each.database for each in backups})
     return [_series(name, backups, proofs, listed) for name in sorted(names)]
 
 
@@ -91,7 +92,7 @@ def looked_at(bucket: Bucket, series: Series, entry: BackupEntry) -> Candidate:
     """
     try:
         manifest = read_manifest(bucket, _located(bucket, series, entry))
-    except VerificationError as error:
+    except (VerificationError, NotReplicated) as error:
         return Candidate(entry, error.message)
     fault = f"backup {entry.id} is of some schemas or tables alone" if manifest.is_partial else ""
     return Candidate(entry, fault)

@@ -11,14 +11,17 @@ import re
 import secrets
 from datetime import UTC, datetime
 
+from backup.archive.retention import TAG, TIERS
 from backup.aws.checksums import crc64nvme_of
 from backup.aws.s3 import Bucket, Encryption
 from backup.aws.session import AwsSession
 from backup.checks import Answer, Check, Known, Unanswered, ask
+from backup.console import Console
 from backup.errors import AlreadyWritten, BackupError, StorageError
 from backup.operations.auditing.setup_course import Course, Step, failed, passed, warned
 from backup.operations.auditing.shell import s3api
-from backup.settings import BucketSettings
+from backup.operations.opening import first_bucket
+from backup.settings import BucketSettings, Settings
 
 # KMS.NotFoundException, or "… is not authorized to perform: kms:GenerateDataKey on …".
 _OF_THE_KEY = re.compile(r"AWS says K(?:MS|ms)|\bkms:[A-Z]")
@@ -29,12 +32,17 @@ _TRIAL = {
 }
 
 
-def look_at_bucket(course: Course, settings: BucketSettings, session: AwsSession | None) -> None:
+def look_at_bucket(
+    course: Course, run: Settings, session: AwsSession | None, console: Console
+) -> None:
     """Whether it is there, and takes what a backup writes."""
+    settings = run.bucket
 
     def open_bucket() -> Bucket:
         assert session is not None  # noqa: S101 - the step rests on the role
-        bucket = Bucket(session, settings, connections=2)
+        bucket = first_bucket(session, run, console).bucket(connections=2)
+        if settings.retention_tier:  # whichever it will be, the tag has to be allowed
+            bucket = bucket.tagged(TAG, TIERS[0])
         bucket.check()
         return bucket
 
@@ -148,7 +156,8 @@ def _look_at_parts(course: Course, settings: BucketSettings, bucket: Bucket | No
             bucket.put_part(key, upload_id, 1, io.BytesIO(body), len(body), crc64nvme_of(body))
         finally:
             bucket.abort(key, upload_id)
-        tags = f", with {len(settings.tags)} tags" if settings.tags else ""
+        number = len(settings.tags) + (settings.retention_tier is not None)
+        tags = f", with {number} tags" if number else ""
         return f"an upload of one part was begun{tags} and aborted: nothing of it stays"
 
     course.look(Step.UPLOAD, try_upload, lambda told: passed(Step.UPLOAD, told))

@@ -12,6 +12,7 @@ from backup.checks import Check, Status, worst
 from backup.errors import BackupError, VerificationError
 from backup.model import Phase, WorkflowRun
 from backup.operations.auditing.storage import Stored, table
+from backup.report.measures import Ages, AuditMade
 from backup.report.report import Commands, Facts, Report, Section, Table, Timeline
 from backup.settings import Settings
 from backup.wording import count
@@ -70,7 +71,20 @@ def survey_report(survey: Survey, settings: Settings, phases: Sequence[Phase]) -
         },
         data=_as_json(survey, settings, status),
         failure=_failure(survey.checks, settings.audit.fail_on),
+        # What is wrong with a setup is no finding about backups that are made.
+        measures=_measures(survey) if settings.audit.scope == "strategy" else (),
     )
+
+
+def _measures(survey: Survey) -> tuple[AuditMade, Ages]:
+    found = {name: n for name, n in survey.counts.items() if name != Status.PASS.value}
+    backups, drills = (_ages(survey.checks, f"objectives.{name}") for name in ("age", "drill"))
+    return AuditMade(found), Ages(backups, drills)
+
+
+def _ages(checks: Sequence[Check], id: str) -> dict[str, float]:
+    """Seconds by database, as far as the check of that id has found them out."""
+    return {each.age.of: each.age.seconds for each in checks if each.id == id and each.age}
 
 
 def _in_words(counts: dict[str, int]) -> str:

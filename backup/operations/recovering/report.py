@@ -15,6 +15,7 @@ from backup.operations.recovering.login import HOW_TO_BE_CHECKED
 from backup.operations.recovering.plan import RecoveryPlan
 from backup.operations.recovering.record import RestoreRecord
 from backup.postgres.first_answer import FirstAnswer
+from backup.report.measures import InstanceRestored
 from backup.report.report import Commands, Facts, History, Report, Table, Timeline
 from backup.wording import count, duration, size
 
@@ -75,6 +76,9 @@ def recovered_report(
     rows = tuple((each.setting, each.wanted, each.found) for each in recovered.left)
     points = tuple((f"{each.finished:%Y-%m-%d}", each.seconds / 60) for each in past)
     limit = most_seconds / 60 if most_seconds else None
+    failure = _failure(plan, seconds, most_seconds)
+    # Where nobody has logged in, no time to an answer was measured.
+    measured = seconds if answer else None
     return Report(
         verdict=_verdict(plan, recovered),
         sections=(
@@ -87,7 +91,8 @@ def recovered_report(
         ),
         outputs=outputs,
         data=outputs | {"checked": answer is not None, "notes": list(plan.notes)},
-        failure=_failure(plan, seconds, most_seconds),
+        failure=failure,
+        measures=(InstanceRestored(plan.old.database.identifier, failure is None, measured),),
     )
 
 

@@ -9,6 +9,7 @@ from backup.errors import BackupError
 from backup.model import Phase
 from backup.operations.snapshotting.commands import restore_lines
 from backup.operations.snapshotting.making import Made, Order
+from backup.report.measures import SnapshotTaken
 from backup.report.report import Commands, Facts, Report, Table, Timeline
 from backup.settings import BucketSettings
 from backup.wording import count, duration
@@ -59,6 +60,10 @@ def snapshot_report(
         outputs=outputs,
         data=outputs | {"ready": made.ready, "deleted": made.deleted, "record": record},
         failure=failure,
+        # Of what AWS goes on with, nobody knows yet how it ends.
+        measures=(SnapshotTaken(source.identifier, failure is None),)
+        if made.ready or failure
+        else (),
     )
 
 
