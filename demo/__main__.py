@@ -12,9 +12,8 @@ from pathlib import Path
 from backup.wording import size
 from demo.by_hand import DemoError, Shell, compare, dump_plain, environment, restore_lines
 from demo.narration import Narrator
-from demo.steps import empty_folder, run_step, stop_on_signals
+from demo.steps import empty_folder, run_demo, run_step
 from tests.lab.aws import REGION, REPOSITORY, Moto, visible_objects
-from tests.lab.daemon import LabError
 from tests.lab.issuer import Issuer
 from tests.lab.postgres import PostgresServer, installed
 from tests.lab.runner import ActionRun
@@ -43,19 +42,8 @@ class Parts:
 
 
 def main() -> int:
-    stop_on_signals()
-    narrator = Narrator(steps=9)
-    try:
-        with ExitStack() as parts:
-            _demonstrate(narrator, parts)
-    except (DemoError, LabError, TimeoutError) as error:
-        print(f"\nThe demo failed: {error}\nWhat there is so far: {FILES}", file=sys.stderr)
-        return 1
-    print(
-        f"\nAll of it in {narrator.seconds:.0f} s; everything started here is stopped."
-        f"\nThe archive, both dumps, the logs and the job summaries are in {FILES}"
-    )
-    return 0
+    left = "The archive, both dumps, the logs and the job summaries"
+    return run_demo(_demonstrate, steps=9, folder=FILES, left=left)
 
 
 def _demonstrate(narrator: Narrator, undo: ExitStack) -> None:

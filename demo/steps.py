@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
 from demo.by_hand import DemoError
 from demo.narration import Narrator
+from tests.lab.daemon import LabError
 from tests.lab.runner import ActionRun, start_action
 
 
@@ -44,7 +46,26 @@ def empty_folder(folder: Path) -> None:
     (folder / ".gitignore").write_text("*\n")
 
 
-def stop_on_signals() -> None:
+def run_demo(
+    demonstrate: Callable[[Narrator, ExitStack], None], *, steps: int, folder: Path, left: str
+) -> int:
+    """Run a demo of so many steps; its exit code. `left` names the files in `folder`."""
+    _stop_on_signals()
+    narrator = Narrator(steps=steps)
+    try:
+        with ExitStack() as undo:
+            demonstrate(narrator, undo)
+    except (DemoError, LabError, TimeoutError) as error:
+        print(f"\nThe demo failed: {error}\nWhat there is so far: {folder}", file=sys.stderr)
+        return 1
+    print(
+        f"\nAll of it in {narrator.seconds:.0f} s; everything started here is stopped."
+        f"\n{left} are in {folder}"
+    )
+    return 0
+
+
+def _stop_on_signals() -> None:
     """On the first SIGINT or SIGTERM what was started is stopped; others are not heard."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupted)

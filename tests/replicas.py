@@ -17,6 +17,7 @@ from tests.lab.cloud import PREFIX, Cloud
 from tests.lab.sts import ACCOUNT
 
 REPLICA_REGION = "eu-west-1"
+ORDERS = "CREATE TABLE orders AS SELECT n FROM generate_series(1, 1000) n"
 
 
 @dataclass(frozen=True)

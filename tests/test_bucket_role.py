@@ -25,6 +25,8 @@ from tests.lab.postgres import PostgresServer
 from tests.lab.runner import ActionRun
 from tests.lab.stage import Stage, stage, the_error
 from tests.lab.sts import ACCOUNT, Sts, Trust
+from tests.replicas import ORDERS
+from tests.steps import database_named
 
 DATABASE = "spoke"
 CENTRAL = "210987654321"
@@ -78,9 +80,7 @@ def trusting(arn: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def database(postgres: PostgresServer) -> str:
-    postgres.sql(f"CREATE DATABASE {DATABASE}")
-    postgres.sql("CREATE TABLE orders AS SELECT n FROM generate_series(1, 1000) n", DATABASE)
-    return DATABASE
+    return database_named(postgres, DATABASE, ORDERS)
 
 
 @pytest.fixture

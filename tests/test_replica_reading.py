@@ -18,8 +18,9 @@ from tests.lab.postgres import PostgresServer
 from tests.lab.runner import ActionRun
 from tests.lab.stage import Stage, stage, the_error
 from tests.manifests import OBJECTS, manifest_of
-from tests.replicas import REPLICA_REGION, Replica, second_region
+from tests.replicas import ORDERS, REPLICA_REGION, Replica, second_region
 from tests.restores import assert_restored, assert_same, target
+from tests.steps import database_named
 
 DATABASE = "mirrored"
 READING = "Reading from the replica"
@@ -27,9 +28,7 @@ READING = "Reading from the replica"
 
 @pytest.fixture(scope="module")
 def database(postgres: PostgresServer) -> str:
-    postgres.sql(f"CREATE DATABASE {DATABASE}")
-    postgres.sql("CREATE TABLE orders AS SELECT n FROM generate_series(1, 1000) n", DATABASE)
-    return DATABASE
+    return database_named(postgres, DATABASE, ORDERS)
 
 
 @pytest.fixture

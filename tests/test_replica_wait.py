@@ -13,16 +13,15 @@ from tests.lab.aws import Ministack
 from tests.lab.postgres import PostgresServer
 from tests.lab.runner import ActionRun
 from tests.lab.stage import Stage, stage, the_error
-from tests.replicas import Replica, later, second_region
+from tests.replicas import ORDERS, Replica, later, second_region
+from tests.steps import database_named
 
 DATABASE = "replicated"
 
 
 @pytest.fixture(scope="module")
 def database(postgres: PostgresServer) -> str:
-    postgres.sql(f"CREATE DATABASE {DATABASE}")
-    postgres.sql("CREATE TABLE orders AS SELECT n FROM generate_series(1, 1000) n", DATABASE)
-    return DATABASE
+    return database_named(postgres, DATABASE, ORDERS)
 
 
 @pytest.fixture

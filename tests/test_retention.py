@@ -21,7 +21,8 @@ from tests.lab.cloud import PREFIX, writing
 from tests.lab.postgres import PostgresServer
 from tests.lab.stage import Stage, stage
 from tests.manifests import Put
-from tests.replicas import second_region
+from tests.replicas import ORDERS, second_region
+from tests.steps import database_named
 
 DATABASE = "tiered"
 DAY = timedelta(days=1)
@@ -152,9 +153,7 @@ def test_the_listing_alone_tells_the_tier() -> None:
 
 @pytest.fixture(scope="module")
 def database(postgres: PostgresServer) -> str:
-    postgres.sql(f"CREATE DATABASE {DATABASE}")
-    postgres.sql("CREATE TABLE orders AS SELECT n FROM generate_series(1, 1000) n", DATABASE)
-    return DATABASE
+    return database_named(postgres, DATABASE, ORDERS)
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from demo.aws.account import WITH_IDS, World, begin, bill
 from demo.aws.workflows import Workflow, read_workflows
 from demo.by_hand import DemoError, Shell
 from demo.narration import Narrator
-from demo.steps import empty_folder, run_step, stop_on_signals
+from demo.steps import empty_folder, run_demo, run_step
 from tests.lab.aws import REGION, REPOSITORY
-from tests.lab.daemon import LOOPBACK, LabError
+from tests.lab.daemon import LOOPBACK
 from tests.lab.github_api import REPOSITORY as SLUG
 from tests.lab.github_api import TOKEN
 from tests.lab.runner import ActionRun
@@ -199,19 +199,8 @@ class Tour:
 
 
 def main() -> int:
-    stop_on_signals()
-    narrator = Narrator(steps=12)
-    try:
-        with ExitStack() as undo:
-            _demonstrate(narrator, undo)
-    except (DemoError, LabError, TimeoutError) as error:
-        print(f"\nThe demo failed: {error}\nWhat there is so far: {FILES}", file=sys.stderr)
-        return 1
-    print(
-        f"\nAll of it in {narrator.seconds:.0f} s; everything started here is stopped."
-        f"\nThe workflows, the logs and the job summaries are in {FILES}"
-    )
-    return 0
+    left = "The workflows, the logs and the job summaries"
+    return run_demo(_demonstrate, steps=12, folder=FILES, left=left)
 
 
 def _demonstrate(narrator: Narrator, undo: ExitStack) -> None:
