@@ -12,7 +12,7 @@ import fcntl
 import os
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import cached_property
 from itertools import islice
@@ -30,7 +30,7 @@ _READ_AHEAD = 64 << 10
 
 
 class LoadProcess(Protocol):
-    """The running pg_restore; `killed` is whether it was ended from here."""
+    """The running pg_restore; `killed` is whether it was ended from here, or by the kernel."""
 
     @property
     def killed(self) -> bool: ...
@@ -73,15 +73,19 @@ class Feeder:
                 fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             sent, reads_on = 0, True
             begun = len(self._head) + _READ_AHEAD
-            for piece in self._stream(load):
-                if reads_on:
-                    written = _write(pipe.fileno(), piece)
-                    sent += written
-                    reads_on = written == len(piece)
-                # To the end even if nobody reads any more: what was read may be damaged. But not
-                # where the reason is known, or nothing of it was read, as with no server.
-                if not reads_on and (process.killed or sent - _unread(pipe) <= begun):
-                    break
+            for part in self._parts(load):
+                for piece in part:
+                    if reads_on:
+                        written = _write(pipe.fileno(), piece)
+                        sent += written
+                        reads_on = written == len(piece)
+                    # To the end of this member even if nobody reads any more: what was read may be
+                    # damaged. But not where the reason is known, or nothing of the data was read,
+                    # as with no server.
+                    if not reads_on and (process.killed or sent - _unread(pipe) <= begun):
+                        return
+                if not reads_on:  # the digests of those before were right
+                    return
 
     def clear(self, load: Load) -> None:
         """Remove what `prepare` has written."""
@@ -92,8 +96,9 @@ class Feeder:
     def _head(self) -> bytes:
         return stream.head(self._toc, self._codec)
 
-    def _stream(self, load: Load) -> Iterator[bytes]:
-        yield self._head
+    def _parts(self, load: Load) -> Iterator[Iterable[bytes]]:
+        """The stream in parts, of which each has one member at the most, read in their order."""
+        yield (self._head,)
         flowing = self._fetcher.stream_many(load.members)
         for block in load.blocks:
             if block.listing:
@@ -101,7 +106,7 @@ class Feeder:
                 yield from stream.large_objects(block.dump_id, members)
             else:
                 for member, content in islice(flowing, len(block.members)):
-                    yield from stream.table(block.dump_id, member, content)
+                    yield stream.table(block.dump_id, member, content)
 
 
 @contextmanager

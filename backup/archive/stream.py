@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from backup.archive.fetching import damaged
 from backup.archive.toc import INTEGER, TocReader, read_entry, read_head
@@ -56,16 +57,15 @@ def table(dump_id: int, member: Member, content: Iterable[bytes]) -> Iterator[by
 
 def large_objects(
     dump_id: int, members: Iterable[tuple[Member, Iterable[bytes]]]
-) -> Iterator[bytes]:
-    """The block of the large objects of one entry."""
-    yield _LARGE_OBJECTS + INTEGER.pack(False, dump_id)
+) -> Iterator[Iterable[bytes]]:
+    """The block of the large objects of one entry, in parts of which each has one at the most."""
+    yield (_LARGE_OBJECTS + INTEGER.pack(False, dump_id),)
     for member, content in members:
         named = _LARGE_OBJECT_FILE.fullmatch(member.data_file)
         if not named:
             raise damaged(member)
-        yield INTEGER.pack(False, int(named[1]))
-        yield from _pieces(member, content)
-    yield _END
+        yield chain((INTEGER.pack(False, int(named[1])),), _pieces(member, content))
+    yield (_END,)
 
 
 def _pieces(member: Member, content: Iterable[bytes]) -> Iterator[bytes]:

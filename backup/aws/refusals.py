@@ -31,6 +31,7 @@ class Attempt:
     statement that allows it; `kms_actions` and `kms_resource` the one for its key.
     `unreachable` is the error to raise where the network or the service fails, and `failure`
     that for codes nobody knows; `remedies` are those of the service at hand, by code.
+    `inputs` are the names of those that give bucket and region.
     """
 
     message: str
@@ -40,6 +41,7 @@ class Attempt:
     kms_actions: tuple[str, ...] = ()
     kms_resource: str = ""
     bucket: str = ""
+    inputs: tuple[str, str] = ("bucket", "aws-region")
     expected_owner: str | None = None
     unreachable: type[BackupError] = field(default=AccessError)
     failure: type[BackupError] = field(default=StorageError)
@@ -118,7 +120,7 @@ def _refusal(response: dict[str, Any], attempt: Attempt) -> BackupError:
         no_bucket = InputError(
             attempt.message,
             detail=f"there is no bucket {attempt.bucket!r} ({detail})",
-            hint=f"correct `bucket`, or create it: "
+            hint=f"correct `{attempt.inputs[0]}`, or create it: "
             f"aws s3 mb s3://{attempt.bucket} --region {attempt.region}",
         )
         no_bucket.is_out_of_reach = True
@@ -228,11 +230,12 @@ def _elsewhere(response: dict[str, Any], detail: str, attempt: Attempt) -> Backu
 
 def wrong_region(attempt: Attempt, right: str | None, detail: str) -> InputError:
     """The bucket lies in region `right` (None where AWS does not say) and not in the session's."""
+    region = attempt.inputs[1]
     return InputError(
         attempt.message,
         detail=f"bucket {attempt.bucket!r} is not in {attempt.region}"
         + (f" but in {right}" if right else f" ({detail})"),
-        hint=f"aws-region: {right}" if right else "set aws-region to the region of the bucket",
+        hint=f"{region}: {right}" if right else f"set {region} to the region of the bucket",
     )
 
 

@@ -175,6 +175,7 @@ class Bucket(ReadableBucket):
         arguments = self._common | self._new_object() | checksum
         arguments |= {"Key": key, "Body": body, "ContentType": content_type} | _IF_ABSENT
         with explained(self._attempt("cannot write {uri}", "PutObject", key)):
+            was_sent = 0  # an attempt whose answer was lost may still be at work: a conflict
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     answer = self._client.put_object(**arguments)
@@ -185,9 +186,10 @@ class Bucket(ReadableBucket):
                     )
                 except ClientError as error:
                     code = error_code(error)
+                    was_sent += sent_before(error)
                     if code == "PreconditionFailed":
                         # Ours, if an earlier attempt was sent and its answer lost.
-                        if sent_before(error) and self._size_of(key) == len(body):
+                        if was_sent and self._size_of(key) == len(body):
                             return Encryption()
                         raise self._exists(key) from error
                     # "a conflicting operation occurs during the upload": S3 wants it sent again.

@@ -39,6 +39,9 @@ def attempt_at(
         kms_actions=permission.with_kms if settings.kms_key_id else (),
         kms_resource=key_arn(session, settings.kms_key_id or ""),
         bucket=settings.name,
+        inputs=("replica-bucket", "replica-region")
+        if settings.replica_of
+        else ("bucket", "aws-region"),
         expected_owner=settings.expected_owner,
         unreachable=StorageError,
     )

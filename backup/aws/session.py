@@ -21,6 +21,7 @@ from backup.settings import RoleSettings
 # A session that was assumed from another role's session lasts one hour at most:
 # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_roles.html#iam-term-role-chaining
 _LONGEST_CHAINED_SECONDS = 3600
+_CONNECT_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,10 @@ class AwsSession:
         `caller_arn` is this one's role, where it has one, for what its trust policy must say.
         `mask` is given every key before its use. Raises AccessError.
         """
-        import botocore.session
-
         arn = str(role.arn)
         with explained(Attempt(f"cannot assume {arn}", self.region)):
-            session = botocore.session.Session()
+            session = _new_session()
             session.set_config_variable("region", self.region)
-            session.set_config_variable("sts_regional_endpoints", "regional")
             source = _found(self._session.get_credentials())
             caller = caller_arn or (self.identity.arn if self.identity else None)
             credentials = _from_keys(session, role, source, mask, caller)
@@ -119,16 +117,13 @@ def open_session(
     role is assumed with the environment's credentials. `mask` is given every key before its use.
     Raises AccessError, and InputError for a profile or region that does not exist.
     """
-    import botocore.session
-
     attempt = Attempt("cannot log in to AWS", role.region or "")
     with explained(attempt):
-        session = botocore.session.Session()
+        session = _new_session()
         region = role.region or session.get_config_variable("region")
         if not region:
             raise InputError("no AWS region is known", hint="aws-region: eu-central-1")
         session.set_config_variable("region", region)
-        session.set_config_variable("sts_regional_endpoints", "regional")
         ambient = session.get_component("credential_provider")
         if role.arn and load_id_token:
             credentials = _from_id_token(session, role, load_id_token, mask)
@@ -153,12 +148,22 @@ def open_session(
 
 def anonymous_session(region: str) -> AwsSession:
     """A session of nobody: for what AWS tells anyone, and for steps that need no AWS at all."""
-    import botocore.session
-
-    session = botocore.session.Session()
+    session = _new_session()
     session.set_config_variable("region", region)
     session.register_component("credential_provider", _Only(None))
     return AwsSession(session, region, None)
+
+
+def _new_session() -> Any:
+    """A botocore session. A region that is lost swallows what it is sent: botocore would wait a
+    minute for each connection, five times, before anybody could look elsewhere."""
+    import botocore.session
+    from botocore.config import Config
+
+    session = botocore.session.Session()
+    session.set_config_variable("sts_regional_endpoints", "regional")
+    session.set_default_client_config(Config(connect_timeout=_CONNECT_SECONDS))
+    return session
 
 
 @dataclass(frozen=True)

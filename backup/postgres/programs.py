@@ -41,7 +41,7 @@ class RunningProgram:
         inherited: Sequence[int] = (),
     ) -> None:
         self._hear = hear
-        self.killed = False
+        self._killed = False
         # Workers write a line in pieces, and a pipe would mix theirs. A socket tells the writers
         # apart: unix(7), SO_PASSCRED.
         self._ears, mouth = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -83,8 +83,13 @@ class RunningProgram:
 
     def kill(self) -> None:
         """End it at once: a COPY whose end it has not yet sent is never committed."""
-        self.killed = True
+        self._killed = True
         self._signal(signal.SIGKILL)
+
+    @property
+    def killed(self) -> bool:
+        """Whether that was done, or by the kernel for want of memory."""
+        return self._killed or self._process.poll() == -signal.SIGKILL
 
     @property
     def stdin(self) -> IO[bytes]:

@@ -68,9 +68,18 @@ def replication_checks(
         )
         replica = Replica.of(bucket, session, key)
         return [warned(*_RULE, reason, replica.script(known.document if known else None))]
-    destinations = ", ".join(sorted({each.destination.rpartition(":")[2] for each in rules}))
+    destinations = sorted({each.destination.rpartition(":")[2] for each in rules})
+    if settings.replica and settings.replica.bucket not in destinations:
+        named, found = settings.replica.bucket, destinations[0]
+        reason = f"they are copied to {', '.join(destinations)}, and replica-bucket is {named}"
+        return [
+            failed(
+                *_RULE, f"{reason}: nothing arrives where restores look", f"replica-bucket: {found}"
+            ),
+            _state(session, settings, known.document, now),
+        ]
     return [
-        passed(*_RULE, f"to {destinations}"),
+        passed(*_RULE, f"to {', '.join(destinations)}"),
         _state(session, settings, known.document, now),
     ]
 
