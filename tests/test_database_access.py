@@ -190,10 +190,19 @@ def test_its_user_can_write_nothing_even_in_a_transaction_that_may(place: Place)
 
 def test_what_public_may_make_its_user_makes_only_on_purpose(place: Place) -> None:
     succeeded(place.run_script())
+    place.server.sql("CREATE ROLE rds_iam")
+    succeeded(place.run_script({"login": "iam"}, {}))
     of_its_own = "CREATE TABLE public.mine (x int)"
     assert "25006" == place.attempt(of_its_own, writing=False)  # read_only_sql_transaction
     # Since 15 nobody may make tables in public; before, whoever turns the default off.
     assert ("42501" if place.major >= 15 else "00000") == place.attempt(of_its_own, writing=True)
+
+
+def test_its_user_can_give_itself_another_password_as_a_rotation_does(place: Place) -> None:
+    succeeded(place.run_script())
+    assert "00000" == place.attempt(f"ALTER USER {USER} WITH PASSWORD 'another'", writing=False)
+    with psycopg.connect(place.server.url(), dbname=place.name, user=USER, password="another"):
+        pass
 
 
 def test_a_second_run_changes_nothing(place: Place) -> None:

@@ -7,6 +7,7 @@ import os
 import secrets
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tests.lab.aws import REGION, Ministack
 from tests.lab.cloud import Cloud, listing, writing
 from tests.lab.postgres import PostgresServer
 from tests.lab.runner import run_action
-from tests.lab.stacks import delete, deploy
+from tests.lab.stacks import StackError, delete, deploy
 from tests.lab.sts import ACCOUNT
 from tests.lab.templates import (
     INFRASTRUCTURE,
@@ -172,3 +173,26 @@ def test_from_the_stack_and_the_script_to_a_backup(
     assert "explicit deny" in refused.output or "denied" in refused.output
     delete(ministack, stack)
     manager.delete_secret(SecretId=arn, ForceDeleteWithoutRecovery=True)
+
+
+def test_a_first_deployment_that_fails_leaves_nothing_in_the_way_of_the_next(
+    ministack: Ministack, tmp_path: Path
+) -> None:
+    stack, broken = f"access-{secrets.token_hex(4)}", tmp_path / "broken.yaml"
+    given = {"Database": "shop", "Host": HOST, "Login": "password"}
+    fault = (
+        "  Fault:\n    Type: AWS::Lambda::EventInvokeConfig\n    DependsOn: Secret\n"
+        "    Properties:\n      FunctionName: nobody\n      Qualifier: $LATEST\n"
+    )
+    text = (INFRASTRUCTURE / "database-access.yaml").read_text()
+    broken.write_text(text.replace("\nOutputs:\n", f"\n{fault}\nOutputs:\n"))
+    with pytest.raises(StackError):
+        deploy(ministack, broken, stack, given)
+    delete(ministack, stack)
+
+    outputs = deploy(ministack, "database-access", stack, given)
+
+    assert f":secret:{stack}-" in outputs["PasswordSecretId"]
+    delete(ministack, stack)
+    kept = ministack.client("secretsmanager").describe_secret(SecretId=outputs["PasswordSecretId"])
+    assert "DeletedDate" not in kept

@@ -97,6 +97,17 @@ def test_the_writer_can_tag_only_what_has_no_tier() -> None:
     assert {"Null": {"s3:ExistingObjectTag/retention-tier": "true"}} == tagging["Condition"]
 
 
+@pytest.mark.parametrize("server", [{"DbInstance": "i" * 63}, {"DbCluster": "c" * 63}], ids=str)
+def test_with_the_longest_names_iam_takes_the_policies_of_every_role(
+    server: dict[str, str],
+) -> None:
+    """Of one server; beyond that, the parameter says to make a stack of its own."""
+    long = {"Bucket": "b" * 63, "ReplicaBucket": "r" * 63, "Prefix": "p" * 64}
+    template = roles_template(**EVERYTHING | server | long)
+    for role in ROLES:
+        assert length(document(statements_of(template, role))) < MOST_INLINE, role
+
+
 def test_the_auditor_reads_no_archive() -> None:
     places = {
         resource.removeprefix("arn:aws:s3:::backups-of-acme/postgresql/")
@@ -178,7 +189,7 @@ def test_a_role_trusts_one_repository_at_one_place(role: str, ids: dict[str, str
 def test_each_role_can_have_a_subject_of_its_own() -> None:
     own = {
         "TrustedSubject": "ref:refs/heads/trunk",
-        "RestorerSubject": "environment:restore",
+        "RestorerSubject": "environment:Restore in %3A eu",
         "OperatorSubject": "environment:operations",
         "AuditorSubject": "ref:refs/heads/audit",
     }
@@ -203,6 +214,8 @@ def test_each_role_can_have_a_subject_of_its_own() -> None:
         {"TrustedSubject": "ref:refs/heads/*"},
         {"TrustedSubject": "pull_request"},
         {"TrustedSubject": "environment:${aws:username}"},
+        {"TrustedSubject": "environment:eu:production"},
+        {"TrustedSubject": "environment: production"},
         {"OperatorSubject": ""},
         {"OidcProviderArn": f"arn:aws:iam::{ACCOUNT}:oidc-provider/evil.example"},
         {"Bucket": "*"},

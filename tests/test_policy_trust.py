@@ -46,13 +46,19 @@ def subjects(env: Mapping[str, str] | None = None, **inputs: str) -> list[str]:
         ("environment:production:eu", "environment:production%3Aeu"),
         ("environment:${aws:username}", "environment:${$}{aws%3Ausername}"),
         ("ref:refs/heads/${x}", "ref:refs/heads/${$}{x}"),
-        ("pull_request", "pull_request"),
     ],
 )
 def test_the_subject_is_the_one_that_was_named(given: str, end: str) -> None:
     assert [f"repo:octo-org/shop:{end}", f"repo:octo-org@77/shop@4242:{end}"] == subjects(
         trusted_subject=given
     )
+
+
+def test_pull_requests_are_not_trusted_since_nobody_has_reviewed_them() -> None:
+    refused = run(trusted_subject="pull_request")
+    assert 2 == refused.exit_code
+    assert "nobody has reviewed" in refused.output
+    assert "trust-policy" not in refused.outputs
 
 
 def test_another_repository_is_trusted_with_the_ids_that_are_given() -> None:

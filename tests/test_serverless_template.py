@@ -113,6 +113,9 @@ def test_the_function_itself_may_not_use_what_lambda_does_in_its_name() -> None:
     assert {action for action in allowed if action.startswith("ec2:")} == set(denied["Action"])
     function = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:stack"
     assert {"ArnEquals": {"lambda:SourceFunctionArn": function}} == denied["Condition"]
+    # Lambda makes no function for a role that may remove only network-interface/*.
+    (removing,) = [each for each in policy if "ec2:DeleteNetworkInterface" in each["Action"]][:1]
+    assert f"arn:aws:ec2:{REGION}:{ACCOUNT}:*/*" == removing["Resource"]
     outside = made().properties("FunctionPolicy")["PolicyDocument"]["Statement"]
     assert ["WriteLogs", "KeepWhatFailed"] == [each["Sid"] for each in outside]
 

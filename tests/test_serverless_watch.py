@@ -22,7 +22,7 @@ def test_logs_are_kept_for_as_long_as_wanted_and_outlive_the_stack(form: dict[st
     template = made(**form, LogKmsKeyArn=KEY, LogRetentionDays="365")
     logs = template.properties("Logs")
     assert ("365", KEY) == (logs["RetentionInDays"], logs["KmsKeyId"])
-    assert "Retain" == template.resources["Logs"]["DeletionPolicy"]
+    assert "RetainExceptOnCreate" == template.resources["Logs"]["DeletionPolicy"]
     assert "KmsKeyId" not in made(**form).properties("Logs")
     if form is VPC:
         assert logs["LogGroupName"] == template.properties("Function")["LoggingConfig"]["LogGroup"]
@@ -42,11 +42,23 @@ def test_what_is_not_delivered_lies_encrypted_for_two_weeks(form: dict[str, str]
     target = template.properties("Schedule")["Target"]
     assert {"Arn": "<Undelivered.Arn>"} == target["DeadLetterConfig"]
     assert {"MaximumRetryAttempts": 3, "MaximumEventAgeInSeconds": 3600} == target["RetryPolicy"]
-    (policy,) = template.properties("UndeliveredPolicy")["PolicyDocument"]["Statement"]
+    tls, *others = template.properties("UndeliveredPolicy")["PolicyDocument"]["Statement"]
     assert ("Deny", {"Bool": {"aws:SecureTransport": "false"}}) == (
-        policy["Effect"],
-        policy["Condition"],
+        tls["Effect"],
+        tls["Condition"],
     )
+    if form is VPC:
+        assert [] == others
+        return
+    # EventBridge takes no role for a rule's queue, and nobody else's rule may fill it.
+    (rule,) = others
+    assert ({"Service": "events.amazonaws.com"}, "sqs:SendMessage") == (
+        rule["Principal"],
+        rule["Action"],
+    )
+    name = template.properties("TaskFailed")["Name"]
+    told = f"arn:aws:events:{REGION}:{ACCOUNT}:rule/{name}"
+    assert {"ArnEquals": {"aws:SourceArn": told}} == rule["Condition"]
 
 
 @BOTH

@@ -71,7 +71,7 @@ def test_what_holds_data_outlives_the_stack(template: str) -> None:
     kept = {name for name, each in resources.items() if each["Type"] != "AWS::IAM::Role"}
     assert {"Key", "Store", "StorePolicy", "LogBucket", "LogBucketPolicy"} == kept
     for name in kept:
-        assert "Retain" == resources[name]["DeletionPolicy"]
+        assert "RetainExceptOnCreate" == resources[name]["DeletionPolicy"]
         assert "Retain" == resources[name]["UpdateReplacePolicy"]
 
 

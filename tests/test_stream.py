@@ -71,7 +71,8 @@ def stream_of(folder: Path) -> Iterator[bytes]:
         if entry.kind == "BLOBS":
             listed = (folder / str(entry.file)).read_text().split()[1::2]
             members = ((member_of(folder, name), pieces(folder, name)) for name in listed)
-            yield from stream.large_objects(entry.dump_id, members)
+            for part in stream.large_objects(entry.dump_id, members):
+                yield from part
         elif entry.file:
             member = member_of(folder, entry.file)
             yield from stream.table(entry.dump_id, member, pieces(folder, entry.file))

@@ -144,10 +144,16 @@ EXCEPTION WHEN insufficient_privilege THEN
   END IF;
 END $$;
 
--- 5. What it writes: nothing. It has been granted nothing that writes; and where PUBLIC has been (in
--- 14 everyone may make tables in schema public, and large objects everywhere), its transactions begin
--- read-only. Who uses this login may undo that for a session, and then do what any login here may.
-ALTER ROLE :"backup_user" SET default_transaction_read_only = on;
+-- 5. What it writes: nothing. It has been granted nothing that writes. PUBLIC may have been (in 14
+-- everyone may make tables in schema public, and large objects everywhere), so with iam its transactions
+-- begin read-only; who uses this login may undo that for a session, and then do what any login here may.
+-- With password they do not: the function that rotates it logs in as the user and gives itself another
+-- one, which PostgreSQL refuses in a read-only transaction, and the password would stay for ever.
+\if :by_iam
+  ALTER ROLE :"backup_user" SET default_transaction_read_only = on;
+\else
+  ALTER ROLE :"backup_user" RESET default_transaction_read_only;
+\endif
 DO $$
 DECLARE
   reader text := current_setting('pg_backup.reader');

@@ -14,6 +14,7 @@
 # What stands in single quotes is for GitHub, or for the reader's shell:
 # shellcheck disable=SC2016
 set -euo pipefail
+export AWS_PAGER="" # the CLI's version 2 would wait for a key
 folder=$(cd "$(dirname "$0")" && pwd)
 
 usage() {
@@ -29,7 +30,7 @@ usage: deploy.sh --repository OWNER/NAME --database NAME [options]
 
   --database NAME              the database
   --host HOST, --port PORT     where it is
-  --user USER                  who reads it (pg_backup)
+  --user USER                  who reads it (backup)
   --login iam|password         how: by a token of RDS, or a password in a secret; needs --host.
                                Without it the workflow takes the secret BACKUP_PASSWORD of GitHub
   --resource-id ID             for iam: DbiResourceId or DbClusterResourceId
@@ -112,6 +113,17 @@ deploy() {
   aws cloudformation describe-stack-events --region "$place" --stack-name "$stack" --output text \
     --query "StackEvents[?ends_with(ResourceStatus, 'FAILED')].[LogicalResourceId, ResourceStatusReason]" \
     >&2 || true
+  case $(aws cloudformation describe-stacks --region "$place" --stack-name "$stack" \
+    --output text --query 'Stacks[0].StackStatus' 2>/dev/null) in
+    # Such a stack takes no second deploy: it was never there.
+    ROLLBACK_*)
+      {
+        printf '\nBefore you run this again, take away what is left of it; and by hand the empty bucket,\n'
+        printf 'if its events say DELETE_SKIPPED, for its name is taken:\n\n'
+        printf '  aws cloudformation delete-stack --region %q --stack-name %q\n' "$place" "$stack"
+      } >&2
+      ;;
+  esac
   return 1
 }
 
@@ -127,19 +139,25 @@ value() { awk -F '\t' -v name="$2" '$1 == name { print $2 }' <<<"$1"; }
 # GitHub's provider can be but once in an account. Where another made it, its ARN is given on; where
 # the stack did, it must go on making it, for an update would take it away.
 foreign_provider() {
-  local there ours
+  local there ours=""
   there=$(aws iam list-open-id-connect-providers --output text --query \
-    "OpenIDConnectProviderList[?ends_with(Arn, '/token.actions.githubusercontent.com')].Arn")
-  ours=$(aws cloudformation list-stack-resources --region "$region" --stack-name "$1" \
-    --output text --query \
-    "StackResourceSummaries[?ResourceType=='AWS::IAM::OIDCProvider'].PhysicalResourceId" \
-    2>/dev/null) || ours=""
+    "OpenIDConnectProviderList[?ends_with(Arn, '/token.actions.githubusercontent.com')].Arn") ||
+    return
+  case " $stacks " in
+    *" $1 "*)
+      ours=$(aws cloudformation list-stack-resources --region "$region" --stack-name "$1" \
+        --output text --query \
+        "StackResourceSummaries[?ResourceType=='AWS::IAM::OIDCProvider'].PhysicalResourceId") ||
+        return
+      ;;
+  esac
   [ "$there" = "$ours" ] || printf '%s' "$there"
 }
 
 word=${database//[^A-Za-z0-9]/-}
 stacks=$(aws cloudformation describe-stacks --region "$region" --output text \
   --query "join(' ', Stacks[].StackName)")
+stacks=${stacks//$'\n'/ } # as text, each page of the answer is a line
 case " $stacks " in
   *" $name-monitoring-$word "*) ;;
   *" $name-roles "*) fail "the roles of $name-roles are for another database; see More databases in README.md" ;;
@@ -147,7 +165,9 @@ esac
 
 replica_bucket="" replica_key=""
 if [ -n "$replica_region" ]; then
-  deploy "$replica_region" "$name-replica" replication.yaml "Prefix=$prefix"
+  # S3 replicates a bucket with Object Lock to none but another with Object Lock.
+  deploy "$replica_region" "$name-replica" replication.yaml "Prefix=$prefix" \
+    "ObjectLockMode=${lock_days:+GOVERNANCE}" "ObjectLockDays=$lock_days"
   replica=$(outputs "$replica_region" "$name-replica")
   replica_bucket=$(value "$replica" ReplicaBucket) replica_key=$(value "$replica" KmsKeyId)
 fi
@@ -179,9 +199,10 @@ if [ -n "$db_instance" ]; then
   vault=$(value "$aws_backup" BackupVault) service_role=$(value "$aws_backup" ServiceRole)
 fi
 
+provider=$(foreign_provider "$name-roles")
 deploy "$region" "$name-roles" github-oidc.yaml \
   "Repository=$repository" "RepositoryIds=$repository_ids" "TrustedSubject=$subject" \
-  "OidcProviderArn=$(foreign_provider "$name-roles")" \
+  "OidcProviderArn=$provider" \
   "Bucket=$bucket" "Prefix=$prefix" "KmsKeyArn=$key" "TopicArn=$topic" \
   "CloudwatchNamespace=$namespace" \
   "ReplicaBucket=$replica_bucket" "ReplicaKmsKeyArn=$replica_key" \
@@ -190,19 +211,22 @@ deploy "$region" "$name-roles" github-oidc.yaml \
 roles=$(outputs "$region" "$name-roles")
 writer=$(value "$roles" WriterRole)
 
+# A text as YAML has it: what would be taken for something else is quoted.
+written() {
+  local quote="'"
+  case $1 in
+    '${{ '*) printf '%s' "$1" ;;
+    *[!A-Za-z0-9_./:@-]* | [!A-Za-z]* | *: | [Tt]rue | TRUE | [Ff]alse | FALSE | [Nn]ull | NULL)
+      printf '%s' "'${1//$quote/$quote$quote}'"
+      ;;
+    *) printf '%s' "$1" ;;
+  esac
+}
+
 # inputs NAME VALUE...: lines below `with:`; an input without a value is left out.
 inputs() {
-  local written
   while [ $# -gt 0 ]; do
-    written=$2
-    # What YAML would take for something else is quoted.
-    case $written in
-      '${{ '*) ;;
-      *[!A-Za-z0-9_./:@-]* | -* | @* | *: | true | false | null)
-        written="'${written//\'/\'\'}'"
-        ;;
-    esac
-    [ -z "$2" ] || printf '          %s: %s\n' "$1" "$written"
+    [ -z "$2" ] || printf '          %s: %s\n' "$1" "$(written "$2")"
     shift 2
   done
 }
@@ -232,7 +256,10 @@ jobs:
     timeout-minutes: $minutes
 END
   # With an environment a token's sub ends in it, and the roles trust no other.
-  case $subject in environment:*) printf '    environment: %s\n' "${subject#environment:}" ;; esac
+  local environment=${subject#environment:}
+  environment=${environment//%3A/:}
+  [ "$subject" = "${subject#environment:}" ] ||
+    printf '    environment: %s\n' "$(written "$environment")"
   printf '    permissions:\n'
   for each in "$@" "id-token: write"; do printf '      %s\n' "$each"; done
   printf '    steps:\n      - uses: OWNER/pg-backup-action@v1\n        with:\n'
@@ -251,7 +278,7 @@ elif [ -n "$login_arn" ]; then
   inputs host "$host" port "$port" database "$database" user "$user" iam-auth 'true'
 else
   inputs host "${host:-db.example.org}" port "$port" database "$database" \
-    user "${user:-pg_backup}" password "$github_secret" sslmode verify-full
+    user "${user:-backup}" password "$github_secret" sslmode verify-full
 fi
 echo ---
 workflow drill "43 4 3,17 * *" 350
@@ -277,6 +304,11 @@ inputs operation audit role-to-assume "$(value "$roles" AuditorRole)" writer-rol
   else
     printf '\n- Make the user with database-access.sql, and give its password to the repository:\n\n'
     printf '  gh secret set BACKUP_PASSWORD --repo %q\n' "$repository"
+  fi
+  if [ -z "$repository_ids" ]; then
+    printf '\n- Of a repository made or renamed since July 2026, give the ids too (once):\n\n'
+    printf '  --repository-ids "$(gh api repos/%s --jq %s)"\n' "$repository" \
+      "'\"\\(.owner.login)@\\(.owner.id)/\\(.name)@\\(.id)\"'"
   fi
   [ -z "$email" ] || printf '\n- Confirm the subscription: AWS has sent %s a link.\n' "$email"
   printf '\n- Commit the workflows above on the default branch, each as the file its first line names.\n'
