@@ -17,6 +17,8 @@ class BackupError(Exception):
     exit_code = 1
     # Nobody refused: no answer came, or no bucket is there. Another region may have one.
     is_out_of_reach = False
+    # The database that it is about, where the run itself found out its name.
+    database: str | None = None
 
     def __init__(self, message: str, *, detail: str = "", hint: str = "") -> None:
         super().__init__(message)
@@ -104,8 +106,11 @@ class Interrupted(BaseException):
     """A signal arrived. Not an Exception: no handler may take it for a failure to mend.
 
     `consequence` is what a person has to know of the state that the run leaves. `arrived` is the
-    moment by the monotonic clock; `measures` is what the run had measured until then.
+    moment by the monotonic clock; `measures` is what the run had measured until then, `database`
+    what the run itself found out of whom it is about.
     """
+
+    database: str | None = None
 
     def __init__(self, signal_number: int) -> None:
         super().__init__(f"interrupted by signal {signal_number}")

@@ -27,6 +27,12 @@ def ignore() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def ignore_but_alarm() -> None:
+    """Raise Interrupted for our own alone: Lambda would not even hear how the run has ended."""
+    ignore()
+    signal.signal(signal.SIGALRM, _interrupt)
+
+
 def _interrupt(number: int, _frame: FrameType | None) -> None:
     ignore()
     raise Interrupted(number)

@@ -140,7 +140,8 @@ def _last_words(code: int) -> str:
         error = BackupError(
             f"the run was ended by {signal.Signals(-code).name}",
             detail="the memory ran out, or it did not stop when its time was over",
-            hint="nothing was published. Give the function more memory (MemorySize: 2048); uploads"
-            " that are still open are removed by the bucket's lifecycle rule for incomplete ones",
+            hint="operation: list shows whether the backup is there; only a whole one is. Give the"
+            " function more memory (MemorySize: 2048); uploads that are still open are removed by"
+            " the bucket's lifecycle rule for incomplete ones",
         )
     return "\n".join(error.lines())

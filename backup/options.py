@@ -46,7 +46,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("prefix", "Prefix of the backups in the bucket.", "postgresql"),
     Option("kms-key-id", "KMS key (id, ARN or alias) for SSE-KMS. Without it the bucket's default encryption applies."),  # noqa: E501
     Option("expected-bucket-owner", "Account id that must own the bucket; S3 refuses each request otherwise."),  # noqa: E501
-    Option("object-tags", "Tags of every object, `key=value`, one a line, ten at the most."),
+    Option("object-tags", "Tags of every object of a backup, `key=value`, one a line, ten at the most."),  # noqa: E501
     Option("bucket-role", "ARN of a role in the bucket's account, which the first role assumes for all that touches the bucket and its key (role chaining)."),  # noqa: E501
     Option("retention-tier", "Tag `retention-tier` of a backup's objects, for the bucket's lifecycle: `daily`, `weekly`, `monthly`, `yearly`, or `auto`: the first backup of a year is yearly, of a month monthly, of a week weekly, any other daily. Without it none."),  # noqa: E501
     Option("database-url", "The source as a URL, `postgresql://user:password@host:5432/database?sslmode=verify-full`; instead of host, port, database, user.", secret=True),  # noqa: E501
@@ -132,5 +132,5 @@ OPTIONS: tuple[Option, ...] = (
     Option("fleet-entry", "An entry of the matrix that `plan` made: the expression `toJSON(matrix)`. It stands for the inputs that are left as they are."),  # noqa: E501
     Option("policy-for", "Operations that a role is for, one a line; `policy` prints what they need.", "backup"),  # noqa: E501
     Option("trusted-repository", "Repository that the role is for, as in `acme/shop`, or with its ids `acme@123/shop@456`; the run's own without it."),  # noqa: E501
-    Option("trusted-subject", "What of that repository may assume the role: `ref:refs/heads/main`, `environment:production` or `pull_request`.", "ref:refs/heads/main"),  # noqa: E501
+    Option("trusted-subject", "What of that repository may assume the role: a branch or a tag as in `ref:refs/heads/main`, or `environment:production`. No pull requests: nobody has reviewed their workflow.", "ref:refs/heads/main"),  # noqa: E501
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from backup import interruption
@@ -33,12 +34,16 @@ def main(values: Mapping[str, str], environment: Mapping[str, str], face: Face) 
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     ending = _run(values, environment, face)
-    told = ending.settings.notifications.listeners if ending.settings else map(values.get, TELLING)
-    if any(told):
-        interruption.ignore()  # the run is over, and its end stays what it is
-        from backup.operations.notifying.notify import notify
+    if ending.settings:
+        told = any(ending.settings.notifications.listeners)
+    else:
+        told = any(map(values.get, (*TELLING, "fleet-entry")))  # which may name some of them
+    if told:
+        interruption.ignore_but_alarm()  # the run is over, and its end stays what it is
+        with suppress(Interrupted):
+            from backup.operations.notifying.notify import notify
 
-        notify(ending, values, environment, face)
+            notify(ending, values, environment, face)
     return ending.exit_code
 
 

@@ -101,6 +101,19 @@ def test_the_fix_makes_a_bucket_to_which_backups_are_copied(replicated: Audited)
     assert "eu-west-1" == place["LocationConstraint"]
 
 
+def test_copies_that_go_elsewhere_than_restores_look_for_them_are_no_replica(
+    replicated: Audited,
+) -> None:
+    there = {"replica_bucket": replica(replicated), "replica_region": "eu-west-1"}
+    assert Status.PASS is replicated.checks(**there)["bucket.replication"].status
+
+    found = replicated.checks(**there | {"replica_bucket": "another"})["bucket.replication"]
+
+    assert Status.FAIL is found.status
+    assert f"copied to {replica(replicated)}, and replica-bucket is another" in found.reason
+    assert f"replica-bucket: {replica(replicated)}" == found.fix
+
+
 def test_a_bucket_encrypted_with_a_customers_key_is_copied_with_keys(audited: Audited) -> None:
     key = audited.cloud.double.client("kms").create_key()["KeyMetadata"]["Arn"]
 

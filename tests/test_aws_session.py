@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,6 +95,31 @@ def lab(cloud: Ministack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
         monkeypatch.setenv("AWS_ENDPOINT_URL", cloud.url)
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", sts.url)
         yield Lab(issuer, sts, cloud, [])
+
+
+@pytest.mark.parametrize("role", [ROLE_SETTINGS, ASKING], ids=["id token", "keys"])
+def test_a_region_that_swallows_what_it_is_sent_does_not_hold_the_login_up(
+    lab: Lab, role: RoleSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is refused there: a connection is begun, and never made."""
+    with socket.socket() as lost, ExitStack() as waiting:
+        lost.bind(("127.0.0.1", 0))
+        lost.listen(0)
+        for _ in range(2):  # what the kernel takes by itself; the next one gets no answer
+            client = waiting.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(lost.getsockname())
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", f"http://127.0.0.1:{lost.getsockname()[1]}")
+        monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not one")
+        monkeypatch.setattr("backup.aws.session._CONNECT_SECONDS", 1)
+        began = time.monotonic()
+
+        error = lab.refused(role)
+
+    assert error.is_out_of_reach
+    assert 0.9 < time.monotonic() - began < 15  # botocore would wait 60
 
 
 def test_the_id_token_becomes_a_session_of_the_role_in_its_account(lab: Lab) -> None:

@@ -73,6 +73,8 @@ def test_a_provider_that_another_made_is_used_and_its_second_database_refused(
         backup["database"],
         backup["password"],
     )
+    # As database-access.sql makes it: PostgreSQL keeps names that begin with pg_ for itself.
+    assert "backup" == backup["user"]
     assert all("    environment: backup\n" in each.text for each in workflows.values())
 
     second = run(account, *GIVEN, "--database", "crm")
@@ -80,6 +82,20 @@ def test_a_provider_that_another_made_is_used_and_its_second_database_refused(
     assert (2, "") == (second.returncode, second.stdout)
     assert "the roles of pg-backup-roles are for another database" in second.stderr
     assert parameters == roles(account)[0]
+
+
+def test_a_lock_is_the_replicas_too_and_a_name_of_digits_stays_a_name() -> None:
+    """S3 refuses to replicate a bucket with Object Lock to one without."""
+    region = ("--replica-region", "eu-west-1")
+    with Ministack() as account:
+        ran = run(account, *GIVEN, "--database", "007", "--lock-days", "20", *region)
+
+        assert 0 == ran.returncode, ran.stderr
+        cloudformation: Any = account.client("cloudformation", region="eu-west-1")
+        [stack] = cloudformation.describe_stacks(StackName="pg-backup-replica")["Stacks"]
+    given = {each["ParameterKey"]: each["ParameterValue"] for each in stack["Parameters"]}
+    assert ("GOVERNANCE", "20") == (given["ObjectLockMode"], given["ObjectLockDays"])
+    assert 2 == ran.stdout.count("          database: '007'\n")
 
 
 @pytest.mark.parametrize(
@@ -113,3 +129,11 @@ def test_a_stack_that_fails_ends_it_with_the_reason(account: Ministack) -> None:
     assert "" == ran.stdout
     assert "Bucket" in ran.stderr
     assert "other-storage was not deployed" in ran.stderr
+
+
+def test_each_template_is_small_enough_for_a_deploy_without_a_bucket() -> None:
+    """https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/cloudformation-limits.html"""
+    sizes = {path.name: path.stat().st_size for path in INFRASTRUCTURE.glob("*.yaml")}
+
+    assert {} == {name: size for name, size in sizes.items() if size > 51_200}
+    assert len(sizes) >= 7

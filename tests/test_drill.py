@@ -572,6 +572,19 @@ def test_a_role_that_may_write_results_alone_keeps_them(shop: Stage) -> None:
     assert [] == run.warnings
 
 
+def test_a_result_has_no_tags_which_its_role_may_not_give(shop: Stage) -> None:
+    """As with a row of a fleet, whose defaults tag the objects of backups."""
+    cloud = shop.cloud
+    results = writing(cloud.bucket, f"{PREFIX}/*/drills")
+    cloud.allow(listing(cloud.bucket), reading(cloud.bucket), results | {"Action": "s3:PutObject"})
+    try:
+        run = drill(shop, verify_depth="objects", object_tags="team=shop")
+    finally:
+        cloud.allow(writing(cloud.bucket), listing(cloud.bucket), reading(cloud.bucket))
+    assert_proven(run, shop)
+    assert [] == run.warnings
+
+
 def test_a_role_that_may_not_read_is_told_the_line_that_it_lacks(shop: Stage) -> None:
     cloud = shop.cloud
     cloud.allow(writing(cloud.bucket), listing(cloud.bucket))

@@ -10,6 +10,7 @@ import pytest
 
 from tests.fleets import FILE, HEAD, SHOP, Workspace, faults
 from tests.lab.stage import the_error
+from tests.steps import green
 
 
 @pytest.fixture
@@ -146,8 +147,21 @@ def test_a_group_is_planned_by_itself(workspace: Workspace) -> None:
     workspace.write(SHOP + "    group: eu\n  - database: crm\n    group: us\n  - database: zoo\n")
 
     assert ["crm"] == [row["name"] for row in workspace.rows(fleet_group="us")]
+    assert ["shop", "crm", "zoo"] == [row["name"] for row in workspace.rows()]
     error = the_error(workspace.plan(fleet_group="uss"), "no database of group 'uss'", "eu, us")
     assert "fleet-group: us" in error
+
+
+def test_a_database_that_no_group_takes_in_is_told_of(workspace: Workspace) -> None:
+    """Group by group it would be in no run, and nothing would be red."""
+    workspace.write(SHOP + "    group: eu\n  - database: crm\n    group: us\n  - database: zoo\n")
+
+    (warning,) = green(workspace.plan(fleet_group="us")).warnings
+
+    assert "1 database of .github/pg-backups.yml in no group" == warning.title
+    assert "zoo" in warning.message
+    assert "shop" not in warning.message  # eu has a run of its own
+    assert [] == green(workspace.plan()).warnings
 
 
 def test_what_every_job_is_given_may_be_given_to_the_plan(workspace: Workspace) -> None:

@@ -22,6 +22,7 @@ from tests.lab.runner import run_action
 from tests.lab.scripted.server import ScriptedAws
 from tests.lab.stage import Stage, assert_nothing_half_done, stage, wait_until
 from tests.lab.tcp import TcpProxy
+from tests.lab.webhook import Hook
 from tests.listeners import Listeners, listeners
 from tests.manifests import manifest_of
 from tests.recoveries import recovery
@@ -216,13 +217,14 @@ def test_a_cancelled_run_still_reaches_topic_and_metrics(slow: Stage, told: List
 def test_a_topic_that_never_answers_does_not_keep_a_cancelled_run(
     slow: Stage, told: Listeners
 ) -> None:
-    told.hook.answers = [told.hook.silence]
-    silent = {"AWS_ENDPOINT_URL_SNS": told.hook.url, "AWS_ENDPOINT_URL_CLOUDWATCH": told.hook.url}
-    with slow.start(slow.inputs() | told.inputs(webhook_url=""), silent) as running:
-        wait_until(slow.parts_seen)
-        sent = time.monotonic()
-        running.send(signal.SIGINT)
-        run = running.finish()
+    with Hook() as aws:
+        aws.answers = [aws.silence]
+        silent = {f"AWS_ENDPOINT_URL_{service}": aws.url for service in ("SNS", "CLOUDWATCH")}
+        with slow.start(slow.inputs() | told.inputs(webhook_url=""), silent) as running:
+            wait_until(slow.parts_seen)
+            sent = time.monotonic()
+            running.send(signal.SIGINT)
+            run = running.finish()
 
     assert time.monotonic() - sent < 7.4, run.output
     assert_nothing_half_done(run, slow, 130)

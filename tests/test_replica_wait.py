@@ -145,7 +145,7 @@ def test_a_role_that_may_not_list_the_replica_is_told_the_line_to_add(
 def test_a_replica_that_does_not_exist_is_not_waited_for(shop: Stage, replica: Replica) -> None:
     replica.s3.delete_bucket(Bucket=replica.name)
     run = shop.run(waiting(shop, replica, "10min"))
-    assert_made(run, shop, 2, "there is no bucket")
+    assert_made(run, shop, 2, "there is no bucket", "correct `replica-bucket`")
 
 
 def test_without_replica_wait_the_replica_is_asked_nothing(shop: Stage, replica: Replica) -> None:

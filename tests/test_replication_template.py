@@ -82,6 +82,15 @@ class TestRule:
         assert "SseKmsEncryptedObjects" not in found["SourceSelectionCriteria"]
         assert "EncryptionConfiguration" not in found["Destination"]
 
+    @pytest.mark.parametrize("encryption", ["kms", "s3"])
+    def test_a_key_for_the_copies_comes_with_what_s3_takes_no_key_without(
+        self, encryption: str
+    ) -> None:
+        """https://github.com/hashicorp/terraform-provider-aws/issues/26241"""
+        found = rule(Encryption=encryption)
+        assert "EncryptionConfiguration" in found["Destination"]
+        assert {"Status": "Enabled"} == found["SourceSelectionCriteria"]["SseKmsEncryptedObjects"]
+
     def test_it_is_measured_and_time_is_promised_where_that_is_paid_for(self) -> None:
         plain, promised = rule()["Destination"], rule(ReplicationTimeControl="true")["Destination"]
         assert {"Status": "Enabled"} == plain["Metrics"]

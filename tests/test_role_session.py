@@ -151,6 +151,13 @@ def test_a_wrong_subject_is_shown_with_the_trust_it_needs_in_both_forms(
     assert "sts.amazonaws.com" == conditions[f"{host}:aud"]
 
 
+def test_a_pull_request_is_not_told_to_have_the_role_trust_it(shop: Stage) -> None:
+    shop.cloud.issuer.subject = "repo:octo-org/shop:pull_request"
+    error = assert_nothing_half_done(shop.run(), shop, 3)
+    assert "an environment with reviewers:\nenvironment: NAME" in error
+    assert '"Effect": "Allow"' not in error
+
+
 def test_a_wrong_audience_is_shown(shop: Stage) -> None:
     error = assert_nothing_half_done(shop.run(shop.inputs(audience="another")), shop, 3)
     assert "aud=another" in error

@@ -408,6 +408,28 @@ def test_a_conflicting_write_is_sent_again(lab: Lab) -> None:
     assert b"mine" == bucket.read(lab.key)
 
 
+def test_a_manifest_still_at_work_behind_a_conflict_counts_as_written(lab: Lab) -> None:
+    """The first answer is lost, the second attempt meets the first, the third what it has made."""
+    lab.proxy.add(Reset(after_forwarding=True), method="PUT", times=1)
+    lab.proxy.add(CONFLICT, method="PUT", times=1)
+    bucket = lab.bucket()
+
+    bucket.put_if_absent(lab.key, b"mine", "application/json")
+
+    assert b"mine" == bucket.read(lab.key)
+    assert [0, 409, 412] == [record.status for record in lab.proxy.seen("PUT")]
+
+
+def test_a_manifest_that_won_a_conflict_is_someone_elses(lab: Lab) -> None:
+    bucket = lab.bucket()
+    bucket.put_if_absent(lab.key, b"else", "application/json")
+    lab.proxy.add(CONFLICT, method="PUT", times=1)
+
+    error = refused(lambda: bucket.put_if_absent(lab.key, b"mine", "application/json"))
+
+    assert isinstance(error, AlreadyWritten)
+
+
 PAGE = (
     '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{next}<Contents>'
     "<Key>{key}</Key><Size>{size}</Size><LastModified>2026-11-22T02:00:00Z</LastModified>"
@@ -530,6 +552,11 @@ LISTED = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></Li
 
 
 @pytest.mark.parametrize(
+    ("settings", "option"),
+    [(SETTINGS, "aws-region"), (replace(SETTINGS, replica_of="first"), "replica-region")],
+    ids=["bucket", "replica"],
+)
+@pytest.mark.parametrize(
     ("status", "body", "headers"),
     [
         (400, MALFORMED, {}),
@@ -539,7 +566,13 @@ LISTED = '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"></Li
     ids=["malformed", "redirect", "followed"],
 )
 def test_a_bucket_in_another_region_is_named_with_it(
-    lab: Lab, monkeypatch: pytest.MonkeyPatch, status: int, body: str, headers: dict[str, str]
+    lab: Lab,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    body: str,
+    headers: dict[str, str],
+    settings: BucketSettings,
+    option: str,
 ) -> None:
     def answer(request: Request) -> Response:
         assert request.method == "GET"
@@ -547,11 +580,11 @@ def test_a_bucket_in_another_region_is_named_with_it(
 
     with contextlib.closing(HttpService(answering(answer))) as service:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", service.url)
-        error = refused(lab.bucket().check)
+        error = refused(lab.bucket(settings).check)
 
     assert isinstance(error, InputError)
     assert f"bucket {NAME!r} is not in {REGION} but in us-west-2" == error.detail
-    assert "aws-region: us-west-2" == error.hint
+    assert f"{option}: us-west-2" == error.hint
 
 
 def test_an_unreachable_store_is_a_storage_error_with_a_remedy(

@@ -9,7 +9,8 @@ from backup.aws.grants_backups import listing, logging_in
 from backup.aws.permissions import WRITE_KMS
 from backup.aws.policy import Grant, PolicyScope, on_key, via, with_key
 
-# Only what was restored has it: the old one, and every other, cannot be changed with this policy.
+# Only what was restored has it, so that no slip changes the old one, or another. It is no bar to
+# malice: RDS has one permission for tags of what is made and of what is there.
 _RESTORED = {"StringLike": {"aws:ResourceTag/pg-backup-action:restored-from": "*"}}
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from backup.aws.policy import Grant, PolicyScope, on_key, via, with_key
 
-# Only what the action itself has taken has it: no other snapshot can be deleted with this policy.
+# Only what the action itself has taken has it, so that no slip deletes another. It is no bar to
+# malice: RDS has one permission for tags of what is made and of what is there.
 _OWN = {"StringEquals": {"aws:ResourceTag/pg-backup-action:created-by": "pg-backup-action"}}
 
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import dataclass
 
 from backup.aws.permissions import partition
-from backup.aws.refusals import Attempt, error_code, explained
+from backup.aws.refusals import Attempt, Remedy, error_code, explained
 from backup.aws.session import AwsSession
-from backup.errors import InputError
+from backup.errors import AccessError, InputError
 from backup.settings import Secret
 
 
@@ -103,6 +103,14 @@ def _read(session: AwsSession, secret_id: str, option: str, advice: tuple[str, s
         secret_id if secret_id.startswith("arn:") else named,
         # Needed where the secret has a key of its own, not for aws/secretsmanager.
         ("kms:Decrypt",),
+        remedies={
+            # https://docs.aws.amazon.com/secretsmanager/latest/apireference/API_GetSecretValue.html
+            "InvalidRequestException": Remedy(
+                AccessError,
+                "where it is marked for deletion, this brings it back:\n"
+                f"aws secretsmanager restore-secret --secret-id {secret_id}",
+            )
+        },
     )
     with explained(attempt):
         client = session.client("secretsmanager")

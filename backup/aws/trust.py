@@ -108,6 +108,14 @@ def _remedy(role: RoleSettings, code: str, text: str, claims: Claims) -> str:
             "aws iam add-client-id-to-open-id-connect-provider "
             f"--open-id-connect-provider-arn {arn} --client-id {claims.audience}",
         ]
+    if claims.subject.endswith(":pull_request"):
+        # A trust policy that holds this sub trusts a workflow that nobody has reviewed.
+        lines.append(
+            "this run is for a pull request, and no role should trust those: whoever may push a"
+            " branch writes their workflow. Run the job on a branch that the role trusts, or in an"
+            " environment with reviewers:\nenvironment: NAME"
+        )
+        return "\n".join(lines)
     lines += ["the role's trust policy must hold this statement:",
               trust_statement(str(role.arn), claims)]  # fmt: skip
     if code == "AccessDenied" and "environment:" not in claims.subject:

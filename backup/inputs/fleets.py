@@ -12,9 +12,10 @@ from backup.settings import FleetSettings, PolicySettings
 _USUAL_FILE = ".github/pg-backups.yml"
 # By name, or by name and id where both forms of `sub` are meant.
 _REPOSITORY = r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+|[A-Za-z0-9_.-]+@\d+/[A-Za-z0-9_.-]+@\d+"
-# Behind the repository, as in the `sub` of an id token; a * would let others in.
+# Behind the repository, as in the `sub` of an id token; a * would let others in. So would
+# `pull_request`: such a run is of the branch's own workflow, which nobody has reviewed.
 # https://docs.github.com/en/actions/reference/security/oidc
-_SUBJECT = r"ref:refs/(heads|tags)/[^*?\s]+|environment:[^*?\s]([^*?\r\n]*[^*?\s])?|pull_request"
+_SUBJECT = r"ref:refs/(heads|tags)/[^*?\s]+|environment:[^*?\s]([^*?\r\n]*[^*?\s])?"
 
 
 def fleet(reader: Reader) -> FleetSettings:
@@ -35,6 +36,13 @@ def fleet(reader: Reader) -> FleetSettings:
 
 
 def policy(reader: Reader) -> PolicySettings:
+    subject = reader.text("trusted-subject")
+    if subject == "pull_request":
+        reader.fault("trusted-subject", "pull_request would trust what nobody has reviewed: whoever"
+                     " may push a branch writes the workflow that gets the role",
+                     "trust an environment with reviewers: environment:pull-requests")  # fmt: skip
+    else:
+        reader.matching("trusted-subject", _SUBJECT, "ref:refs/heads/main")
     operations = reader.lines("policy-for")
     known = [name for name in OPERATIONS if name not in ("plan", "policy")]
     for name in operations:
@@ -44,5 +52,5 @@ def policy(reader: Reader) -> PolicySettings:
     return PolicySettings(
         operations=tuple(dict.fromkeys(operations)),
         repository=reader.matching("trusted-repository", _REPOSITORY, "acme/shop"),
-        subject=reader.matching("trusted-subject", _SUBJECT, "ref:refs/heads/main") or "",
+        subject=subject,
     )

@@ -12,6 +12,8 @@ _REGION = r"[a-z]{2}(-[a-z]+)+-\d+"
 _ROLE = r"arn:aws[a-z-]*:iam::\d{12}:role/.+"
 # These go by the fleet's file, which names region and bucket of each database.
 _NAMED_BY_THE_FLEET = ("plan", "collect")
+# The audit and the policies are of what a backup is allowed.
+_WRITE_BACKUPS = ("backup", "audit", "policy")
 _TIERS = ("daily", "weekly", "monthly", "yearly", "auto")
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
@@ -68,7 +70,8 @@ def bucket(reader: Reader) -> BucketSettings:
         prefix=prefix,
         kms_key_id=reader.text("kms-key-id") or None,
         expected_owner=reader.matching("expected-bucket-owner", r"\d{12}", "123456789012"),
-        tags=tags,
+        # What the others write are records, which their roles may not tag.
+        tags=tags if reader.text("operation") in _WRITE_BACKUPS else (),
         role_arn=reader.matching(
             "bucket-role", _ROLE, "arn:aws:iam::210987654321:role/pg-backup-writer"
         ),

@@ -42,7 +42,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
 
 def _audit(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
     phases, now = Phases(console), datetime.now(UTC)
-    settings = with_fleet(settings, environment)
+    settings = with_fleet(settings, console, environment)
     file = settings.audit.report_file
     place = ReportFile(file, environment) if file else None
     with phases.phase("Log in to AWS"):

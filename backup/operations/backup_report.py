@@ -71,7 +71,10 @@ def backup_report(
         ),
         outputs=outputs,
         data=outputs | {"database": manifest.database},
-        measures=(
+        # Some schemas or tables do not bring the database back: they must not quiet an alarm.
+        measures=()
+        if manifest.is_partial
+        else (
             BackupMade(
                 manifest.database,
                 seconds,

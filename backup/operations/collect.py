@@ -14,7 +14,7 @@ from backup.github.repository import Repository
 from backup.model import WorkflowRun
 from backup.operations.collecting.looking import Since, Standing, look
 from backup.operations.collecting.report import fleet_report
-from backup.operations.fleet_file import as_each_job, open_fleet
+from backup.operations.fleet_file import as_each_job, members_meant, open_fleet
 from backup.report.report import Report
 from backup.settings import Settings
 
@@ -34,7 +34,7 @@ def run(settings: Settings, console: Console, environment: Mapping[str, str]) ->
 
 def _collect(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
     fleet = open_fleet(settings, environment, as_each_job(settings, environment, "list"))
-    members, this_run = fleet.of(settings.fleet.group), workflow_run(environment)
+    members, this_run = members_meant(fleet, settings, console), workflow_run(environment)
     begun = ask(lambda: _begun(settings, this_run, environment))
     asked = begun.value if not isinstance(begun, Unanswered) else None
     since = Since(datetime.now(UTC), asked)

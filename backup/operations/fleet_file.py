@@ -6,13 +6,16 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+from backup.console import Console
 from backup.errors import InputError
 from backup.fleet.document import MOST_BYTES
-from backup.fleet.file import Examine, Fleet, read_fleet
+from backup.fleet.file import Examine, Fleet, Member, read_fleet
 from backup.inputs import examined
 from backup.inputs.entries import filled
 from backup.settings import Settings
+from backup.wording import count
 
+_MOST_NAMED = 10
 _CHECK_OUT = (
     "check the repository out first:\n"
     "- uses: actions/checkout@v7\n  with:\n    persist-credentials: false"
@@ -24,6 +27,24 @@ def open_fleet(settings: Settings, environment: Mapping[str, str], examine: Exam
     file = settings.fleet.file
     assert file is not None  # noqa: S101 - inputs without one were refused
     return read_fleet(file, _content(file, environment), examine)
+
+
+def members_meant(fleet: Fleet, settings: Settings, console: Console) -> tuple[Member, ...]:
+    """The databases of `fleet-group`, or all. Raises InputError for a group of nobody.
+
+    Where a fleet is run group by group, a database without one is in no run, and nothing is red.
+    """
+    group = settings.fleet.group
+    members = fleet.of(group)
+    lost = [each.name for each in fleet.members if not each.group]
+    if group and lost:
+        names = ", ".join(lost[:_MOST_NAMED]) + (" …" if len(lost) > _MOST_NAMED else "")
+        console.warning(
+            f"{count(len(lost), 'database')} of {fleet.file} in no group",
+            f"no fleet-group takes them in, so they are neither backed up nor missed: {names}."
+            " Give each a group that the workflow runs, as in group: eu",
+        )
+    return members
 
 
 def as_each_job(settings: Settings, environment: Mapping[str, str], operation: str) -> Examine:

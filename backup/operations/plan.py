@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from backup.console import Console
 from backup.errors import InputError
 from backup.fleet.file import Fleet, Member
-from backup.operations.fleet_file import as_each_job, open_fleet
+from backup.operations.fleet_file import as_each_job, members_meant, open_fleet
 from backup.report.report import Report, Table
 from backup.settings import Settings
 from backup.wording import count
@@ -25,7 +25,7 @@ _MOST_GROUPS = 20
 def run(settings: Settings, console: Console, environment: Mapping[str, str]) -> Report:
     """Read the file and check every entry as its job will. Raises InputError."""
     fleet = open_fleet(settings, environment, as_each_job(settings, environment, "backup"))
-    members = fleet.of(settings.fleet.group)
+    members = members_meant(fleet, settings, console)
     if len(members) > _MOST_JOBS:
         raise _too_many(fleet, members)
     matrix = json.dumps({"include": [_row(each) for each in members]})

@@ -12,7 +12,7 @@ from backup.aws.instance_connect import send_public_key
 from backup.aws.secrets import read_tunnel_secret
 from backup.aws.session import AwsSession
 from backup.console import Console
-from backup.errors import InputError
+from backup.errors import BackupError, InputError, Interrupted
 from backup.inputs.endpoints import HOST_KEY
 from backup.operations.sources import find_source
 from backup.postgres.connection import Source
@@ -38,8 +38,12 @@ def reached(
     Raises InputError, AccessError, and DumpError or StorageError where there can be no tunnel.
     """
     source = find_source(given, session, console)
-    with through(source, tunnel, session, console, environment) as way:
-        yield way
+    try:
+        with through(source, tunnel, session, console, environment) as way:
+            yield way
+    except (BackupError, Interrupted) as error:
+        error.database = source.database  # a secret may be all that has told its name
+        raise
 
 
 @contextmanager

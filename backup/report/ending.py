@@ -25,6 +25,20 @@ class Ending:
         return self.error or (self.report.failure if self.report else None)
 
     @property
+    def database(self) -> str | None:
+        """What the run is about, where only the run itself found out its name."""
+        end = self.interrupted or self.failure
+        measured = (getattr(each, "database", None) for each in self.measures)
+        return next(filter(None, measured), end.database if end else None)
+
+    @property
+    def measures(self) -> tuple[object, ...]:
+        """What was measured until the end, whatever it was."""
+        if self.interrupted:
+            return self.interrupted.measures
+        return self.report.measures if self.report else ()
+
+    @property
     def exit_code(self) -> int:
         if self.interrupted:
             return self.interrupted.exit_code

@@ -7,7 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 from backup.checks import Check, failed, passed, warned
-from backup.operations.fleet_file import as_the_file_says, open_fleet
+from backup.console import Console
+from backup.operations.fleet_file import as_the_file_says, members_meant, open_fleet
 from backup.settings import AuditedFleet, BucketSettings, Promises, Settings
 from backup.wording import count
 
@@ -15,13 +16,13 @@ UNKNOWN = ("catalogue.fleet", "Every series of backups is of a database of the f
 _MOST_NAMED = 10
 
 
-def with_fleet(settings: Settings, environment: Mapping[str, str]) -> Settings:
+def with_fleet(settings: Settings, console: Console, environment: Mapping[str, str]) -> Settings:
     """The settings with what the fleet's file promises. Raises InputError for a faulty file."""
     if not settings.fleet.file:
         return settings
     fleet = open_fleet(settings, environment, as_the_file_says(settings, environment))
     here = _place(settings.bucket)
-    meant = fleet.of(settings.fleet.group)
+    meant = members_meant(fleet, settings, console)
     audited = AuditedFleet(
         promises={
             each.database: Promises(

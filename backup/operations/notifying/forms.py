@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Sequence
 from typing import Any
 
 from backup import __version__
@@ -15,6 +14,7 @@ from backup.operations.notifying.message import Message, cut, one_line
 FORMAT = 1  # of the JSON, see docs/notification.schema.json
 
 _LONGEST_LABEL, _LONGEST_ATTRIBUTE = 40, 200
+_LEAST_ROOM = 30  # in a subject: fewer characters of a cause say nothing
 # Google Chat takes 4,096 characters, and the others more.
 _LONGEST_LINE, _LONGEST_BLOCK = 700, 1200
 _PUNCTUATION = str.maketrans("\u2018\u2019\u201c\u201d\u2013\u2014\u2212", "''\"\"---")
@@ -56,9 +56,9 @@ def notice(message: Message) -> Notice:
 
 
 def mail_subject(message: Message) -> str:
-    """At most 100 characters of ASCII on one line, where cause and remedy each have their share.
+    """At most 100 characters of ASCII on one line: as much of the headline as reads well in them.
 
-    What does not fit is cut, and the link goes first.
+    What fits comes whole: the cause, or the first of its sentences, then the remedy, then the link.
     https://docs.aws.amazon.com/sns/latest/api/API_Publish.html
     """
     whole = ascii_only(headline(message))
@@ -66,8 +66,13 @@ def mail_subject(message: Message) -> str:
         return whole
     label = cut(ascii_only(message.subject.label), _LONGEST_LABEL)
     head = f"{message.word}: {cut(ascii_only(message.subject.operation), 20)} of {label}: "
-    parts = [ascii_only(part) for part in _parts(message)]
-    return head + "; ".join(_shared(parts, LONGEST_SUBJECT - len(head), len("; ")))
+    told = head + _whole_words(ascii_only(message.what), LONGEST_SUBJECT - len(head))
+    if cause := _fitting(message.cause, LONGEST_SUBJECT - len(told) - len("; ")):
+        told += f"; {cause}"
+        remedy = ascii_only(message.remedy)
+        if cause == ascii_only(message.cause) and len(f"{told}; {remedy}") <= LONGEST_SUBJECT:
+            told += f"; {remedy}"
+    return told
 
 
 def slack(message: Message) -> dict[str, str]:
@@ -130,19 +135,25 @@ def _parts(message: Message) -> list[str]:
     return [one_line(text) for text in (message.what, message.cause, message.remedy) if text]
 
 
-def _shared(parts: Sequence[str], room: int, between: int) -> list[str]:
-    """The parts, cut to fit the room: the first takes most of it, and the others share the rest."""
-    left = room - between * (len(parts) - 1)
-    lengths = [len(part) for part in parts]
-    if sum(lengths) > left:
-        lengths[0] = min(lengths[0], max(left * 7 // 10, left - sum(lengths[1:])))
-        left -= lengths[0]
-        # What a short one does not need, the next ones get.
-        others = sorted(range(1, len(parts)), key=lambda number: lengths[number])
-        for done, number in enumerate(others):
-            lengths[number] = min(lengths[number], left // (len(others) - done))
-            left -= lengths[number]
-    return [cut(part, length) for part, length in zip(parts, lengths, strict=True)]
+def _fitting(cause: str, room: int) -> str:
+    """The cause, its first line, or the first sentence of that; else its words, if many fit."""
+    first_line = ascii_only(cause.partition("\n")[0])
+    for told in (ascii_only(cause), first_line, re.split(r"(?<=\S)[.;] ", first_line)[0]):
+        if len(told) <= room:
+            return told
+    # pg_dump's and libpq's messages go from where it was to what it was.
+    last = re.split(r"(?:failed|error|ERROR|FATAL): +", first_line)[-1] or first_line
+    if len(last) <= room:
+        return last
+    return _whole_words(last, room) if room >= _LEAST_ROOM else ""
+
+
+def _whole_words(text: str, room: int) -> str:
+    """Cut between words where it is cut; three dots stand for the rest."""
+    if len(text) <= room:
+        return text
+    kept = text[: room - 2].rpartition(" ")[0]
+    return f"{kept.rstrip(' ,;:.(-')}..." if len(kept) > room // 2 else cut(text, room)
 
 
 def _escaped(text: str) -> str:

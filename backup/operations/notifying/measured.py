@@ -50,18 +50,11 @@ _FAILED: Mapping[str, tuple[str, Dimension]] = {
 }
 
 
-def measures_of(ending: Ending) -> tuple[object, ...]:
-    """What was measured until the end, whatever it was."""
-    if ending.interrupted:
-        return ending.interrupted.measures
-    return ending.report.measures if ending.report else ()
-
-
 def metrics_of(
     ending: Ending, operation: str, database: str | None, instance: str | None
 ) -> list[Metric]:
-    """The metrics of a run. What a failure is about is only known as far as the inputs tell."""
-    found = [metric for measure in measures_of(ending) for metric in _of(measure)]
+    """The metrics of a run. What failed is 0 for what it is about, as far as that is known."""
+    found = [metric for measure in ending.measures for metric in _of(measure)]
     if found or not ending.failure or operation not in _FAILED:
         return found
     name, dimension = _FAILED[operation]

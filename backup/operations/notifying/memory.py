@@ -1,7 +1,8 @@
 """How runs ended, kept in S3 for `notify-on: change`: one word at the end of a key, and no more.
 
     PREFIX/outcomes/OPERATION/DATABASE/20261122T020000Z-good.json
-    PREFIX/outcomes/OPERATION/20261122T020000Z-failed.json          where it is of no one database
+    PREFIX/outcomes/OPERATION/SECRET/20261122T020000Z-failed.json   where only a secret knows it
+    PREFIX/outcomes/OPERATION/WORKFLOW/20261122T020000Z-good.json   where it is of no one database
 
 The last one is read from the list of objects alone, so that a role that may not read anything
 can remember all the same. Nothing here is ever changed or deleted.
@@ -19,6 +20,9 @@ from backup import __version__
 from backup.archive.catalogue import Listed, database_prefix
 from backup.aws.s3 import Bucket
 from backup.errors import AlreadyWritten
+from backup.model import WorkflowRun
+from backup.operations.notifying.message import OF_A_FLEET, OF_AN_INSTANCE
+from backup.settings import Settings
 
 FOLDER = "outcomes"
 _TIME = "%Y%m%dT%H%M%SZ"
@@ -35,10 +39,23 @@ class Outcome:
     is_good: bool
 
 
-def folder(prefix: str, operation: str, about: str | None) -> str:
-    """Where the outcomes of an operation lie, with its slash; `about` is a database or instance."""
+def kept_under(settings: Settings, operation: str, run: WorkflowRun | None) -> str:
+    """The same for each run of one thing, good or failed: so by what the inputs say alone."""
+    rds, fleet = settings.rds, settings.fleet
+    if operation in OF_AN_INSTANCE:
+        named = rds.instance or rds.cluster
+    else:
+        named = settings.database or settings.source.password_secret_id
+    # Of a bucket or a fleet there can be a run for each of several repositories.
+    whose = (run.repository, run.workflow) if run else ()
+    parts = (*whose, fleet.file, fleet.group) if operation in OF_A_FLEET else whose
+    return named or " ".join(filter(None, parts)) or settings.bucket.name
+
+
+def folder(prefix: str, operation: str, kept: str) -> str:
+    """Where the outcomes of an operation lie, with its slash."""
     root = "/".join(part for part in (prefix, FOLDER, operation) if part)
-    return database_prefix(root, about) if about else f"{root}/"
+    return database_prefix(root, kept)
 
 
 def last(place: str, listed: Iterable[Listed]) -> Outcome | None:

@@ -13,6 +13,9 @@ from backup.model import WorkflowRun
 from backup.report.ending import Ending
 from backup.settings import Settings
 
+OF_AN_INSTANCE = ("snapshot", "restore-instance", "export")
+OF_A_FLEET = ("plan", "collect")
+
 _LONGEST_WHAT, _LONGEST_REST = 500, 4000
 # What would end a line, or turn a text around: a name of a database may hold anything.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -30,10 +33,6 @@ class Subject:
     database: str | None
     instance: str | None
     label: str
-
-    @property
-    def name(self) -> str | None:
-        return self.instance or self.database
 
 
 @dataclass(frozen=True)
@@ -97,15 +96,25 @@ def message_of(
     )
 
 
-def subject_of(settings: Settings, operation: str, measured: str | None) -> Subject:
-    """`measured` is the database's name where only the run itself found it out."""
+def subject_of(settings: Settings, operation: str, found_out: str | None) -> Subject:
+    """`found_out` is the database's name where only the run itself knows it."""
     rds = settings.rds.instance or settings.rds.cluster
-    instance = rds if operation in ("snapshot", "restore-instance", "export") else None
-    database = None if instance else settings.database or measured
-    fleet = settings.fleet.file if operation in ("plan", "collect") else None
+    instance = rds if operation in OF_AN_INSTANCE else None
+    database = None if instance else settings.database or found_out
+    fleet = settings.fleet.file if operation in OF_A_FLEET else None
     place = "/".join(filter(None, (settings.bucket.name, settings.bucket.prefix)))
-    unknown = fleet or settings.source.password_secret_id or f"s3://{place}"
+    secret = settings.source.password_secret_id
+    unknown = fleet or (f"secret {_secret_name(secret)}" if secret else f"s3://{place}")
     return Subject(operation, database, instance, instance or database or unknown)
+
+
+def _secret_name(secret_id: str) -> str:
+    """Of an ARN the name, without the six characters that Secrets Manager puts behind it.
+
+    https://docs.aws.amazon.com/secretsmanager/latest/userguide/whats-in-a-secret.html
+    """
+    name = re.fullmatch(r"arn:[^:]*:secretsmanager:[^:]*:[^:]*:secret:(.+?)(?:-\w{6})?", secret_id)
+    return name[1] if name else secret_id
 
 
 def plain(text: str) -> str:

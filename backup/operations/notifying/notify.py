@@ -15,14 +15,14 @@ from backup.aws import metrics, notifications
 from backup.aws.session import AwsSession
 from backup.console import Console
 from backup.errors import BackupError
+from backup.github.context import workflow_run
 from backup.inputs import readable
 from backup.operations.notifying.errands import Errand
 from backup.operations.notifying.forms import encoded, notice, plain_json, slack
-from backup.operations.notifying.measured import measures_of, metrics_of
-from backup.operations.notifying.memory import Memory, Outcome, folder, recall
+from backup.operations.notifying.measured import metrics_of
+from backup.operations.notifying.memory import Memory, Outcome, folder, kept_under, recall
 from backup.operations.notifying.message import Message, message_of, subject_of
 from backup.operations.opening import first_bucket, log_in
-from backup.options import OPERATIONS
 from backup.report.ending import Ending
 from backup.settings import Settings
 from backup.webhook import Post, send
@@ -74,8 +74,7 @@ class _Telling:
         self._channels = settings.notifications
         self._began = time.monotonic()
         self._until = _deadline(ending, self._began)
-        measured = (getattr(each, "database", None) for each in measures_of(ending))
-        self._subject = subject_of(settings, operation, next(filter(None, measured), None))
+        self._subject = subject_of(settings, operation, ending.database)
         self._login: Errand[AwsSession] | None = None
 
     def tell(self) -> None:
@@ -96,8 +95,8 @@ class _Telling:
 
     def _tell_people(self) -> None:
         is_good, memory, was_good = self._ending.failure is None, None, None
-        # One that there is not has no outcomes, and its name is anybody's text.
-        if self._channels.on == "change" and self._subject.operation in OPERATIONS:
+        # Inputs that were refused do not tell what the run is one of, and are told each time.
+        if self._channels.on == "change" and self._ending.settings:
             memory = self._recalled()
             was_good = memory.before.is_good if memory and memory.before else None
         if _is_told(self._channels.on, is_good, was_good):
@@ -114,8 +113,9 @@ class _Telling:
 
     def _recalled(self) -> Memory | None:
         """The last outcome; None, and a warning, where it cannot be known."""
-        settings, subject, login = self._settings, self._subject, self._logging_in()
-        place = folder(settings.bucket.prefix, subject.operation, subject.name)
+        settings, login = self._settings, self._logging_in()
+        kept = kept_under(settings, settings.operation, workflow_run(self._environment))
+        place = folder(settings.bucket.prefix, settings.operation, kept)
 
         def recollection() -> Memory:
             access = first_bucket(login.result(self._until), settings, self._console)
