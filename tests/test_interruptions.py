@@ -6,6 +6,8 @@ The runner sends SIGINT, 7.5 s later SIGTERM, and 2.5 s later it kills.
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.lab.aws import Ministack
+from tests.lab.aws import REPOSITORY, Ministack
 from tests.lab.faults import ACCESS_DENIED, Stall
 from tests.lab.postgres import PostgresServer
 from tests.lab.runner import RunningAction
@@ -213,3 +215,29 @@ def test_a_signal_does_not_break_off_the_cleaning_up_after_a_failure(shop: Stage
         running.send(signal.SIGINT)
         run = running.finish()
     assert_nothing_half_done(run, shop, 3)
+
+
+IN_A_FINALIZER = """
+import os, signal, time
+from backup import interruption
+from backup.errors import Interrupted
+
+class Told:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+interruption.listen()
+try:
+    Told()
+    time.sleep(10)
+except Interrupted as interrupted:
+    raise SystemExit(interrupted.exit_code)
+"""
+
+
+def test_a_signal_is_not_lost_in_a_finalizer() -> None:
+    """Python drops what is raised there, and with it the only signal that is heard."""
+    began = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", IN_A_FINALIZER], cwd=REPOSITORY, check=False)
+    assert 130 == ended.returncode
+    assert time.monotonic() - began < 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,9 +117,11 @@ def test_a_server_that_forwards_nothing_is_told_from_a_database_that_does_not_an
 
 
 def test_nothing_listens_at_the_port_of_the_server(shop: Stage, sshd: Sshd) -> None:
-    port = free_port()
-    way = by_secret(shop, sshd) | {"tunnel": f"ssh://{sshd.user}@127.0.0.1:{port}"}
-    run = shop.run(shop.inputs() | way)
+    with socket.socket() as silent:  # bound, so that nobody else gets the port, and not listening
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        way = by_secret(shop, sshd) | {"tunnel": f"ssh://{sshd.user}@127.0.0.1:{port}"}
+        run = shop.run(shop.inputs() | way)
 
     refused(run, shop, 4, f"nothing listens on 127.0.0.1 port {port}", "Connection refused")
 
