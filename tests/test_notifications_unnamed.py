@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import signal
 import time
@@ -13,7 +14,7 @@ import pytest
 from tests.lab.aws import Moto
 from tests.lab.cloud import Cloud, listing, writing
 from tests.lab.daemon import free_port
-from tests.lab.postgres import PostgresServer
+from tests.lab.postgres import PostgresServer, installed
 from tests.lab.runner import ActionRun, run_action
 from tests.lab.stage import the_error, wait_until
 from tests.listeners import Listeners, listeners
@@ -46,7 +47,10 @@ def secret(told: Listeners, postgres: PostgresServer, shop: str) -> str:
 
 def run(cloud: Cloud, told: Listeners, port: int | str, secret: str, **others: str) -> ActionRun:
     inputs = {"port": str(port), "password-secret-id": secret, **told.inputs(**others)}
-    env = {"AWS_ENDPOINT_URL_SECRETS_MANAGER": told.double.url}
+    env = {
+        "AWS_ENDPOINT_URL_SECRETS_MANAGER": told.double.url,
+        "PG_BACKUP_CLIENTS": os.pathsep.join(map(str, installed().values())),
+    }
     return run_action(cloud.inputs | inputs, cloud.env | told.env | env)
 
 

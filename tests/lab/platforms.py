@@ -185,11 +185,11 @@ def start_hardened(
 def result_of(output: str) -> dict[str, Any]:
     """The line that a container writes to stdout, among what it wrote to stderr.
 
-    Docker passes the two on by themselves, so that it need not be the last.
+    Docker passes the two on by themselves, so that it need not be the last, nor begin a line.
     """
-    lines = [line for line in output.splitlines() if line.startswith('{"exit-code": ')]
-    result: dict[str, Any] = json.loads(lines[-1])
-    return result
+    result, _ = json.JSONDecoder().raw_decode(output[output.rindex('{"exit-code": ') :])
+    found: dict[str, Any] = result
+    return found
 
 
 def _inherited() -> dict[str, str]:
